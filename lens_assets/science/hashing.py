@@ -27,6 +27,11 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def canonical(value: Any) -> Any:
+    """``value`` as plain JSON data (dictionaries, lists, strings, numbers), as it is digested and stored."""
+    return json.loads(json.dumps(value, sort_keys=True, default=_jsonable, allow_nan=True))
+
+
 def _jsonable(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")

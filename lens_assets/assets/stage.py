@@ -1,0 +1,102 @@
+"""The one way an asset makes its artefact: look whether it is already made from exactly this, else make it, then report.
+
+What made it (``identity``: code digest, settings, digests of the inputs that matter) is the artefact's fingerprint. When the
+fingerprint on disk is the same, the artefact *is* the result, and the asset reports it without computing: this is how a killed
+run resumes, and how a catalogue that changes nothing for the training set does not cause a training. Give the run the tag
+``lens_assets/force: "true"`` to compute anyway (the bytes will be the same; that is the point).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from lens_assets.partitions import folder_key
+from lens_assets.resources.workspace import Workspace
+from lens_assets.science.columns.tables import table_of
+from lens_assets.science.hashing import canonical
+from lens_assets.science.storage import Artefact, Draft
+
+FORCE_TAG = "lens_assets/force"
+OWNERS = ["team:lens-assets"]
+
+
+def digests(*inputs: Artefact | Sequence[Artefact]) -> dict[str, str]:
+    """Asset[partition] -> digest of the inputs, for an identity."""
+    flat = [a for item in inputs for a in ([item] if isinstance(item, Artefact) else item)]
+    return {f"{a.asset}[{a.partition}]": a.digest for a in flat}
+
+
+def stage(
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    identity: Mapping[str, Any],
+    make: Callable[[Draft], None],
+    metadata: Callable[[Artefact], Mapping[str, Any]] | None = None,
+) -> dg.MaterializeResult[Artefact]:
+    """Make (or recognise) the artefact of this asset and partition.
+
+    Parameters
+    ----------
+    identity : everything the result depends on, JSON-like; its digest decides whether work is needed.
+    make : writes the files of the artefact through a draft.
+    metadata : further metadata for the UI, computed from the finished artefact.
+    """
+    store = workspace.store()
+    asset = context.asset_key.path[-1]
+    partition = folder_key(context.partition_key) if context.has_partition_key else "all"
+    made_from = {"asset": asset, "partition": partition, **identity}
+    found = store.find(asset, partition)
+    started = time.monotonic()
+    forced = context.run.tags.get(FORCE_TAG) == "true"
+    reused = found is not None and not forced and found.manifest["made_from"] == canonical(made_from)
+    if not reused:
+        with store.draft(asset, partition, made_from=canonical(made_from)) as draft:
+            make(draft)
+    artefact = store.get(asset, partition)
+    return dg.MaterializeResult(
+        value=artefact,
+        data_version=dg.DataVersion(artefact.digest[:16]),
+        metadata={
+            **describe(artefact),
+            **(metadata(artefact) if metadata else {}),
+            "reused": reused,
+            "seconds": round(time.monotonic() - started, 3),
+        },
+    )
+
+
+def describe(artefact: Artefact) -> dict[str, Any]:
+    """Metadata every asset has: place, digest, rows, column schema, and what its maker stated."""
+    out: dict[str, Any] = {
+        "dagster/uri": dg.MetadataValue.path(str(artefact.folder)),
+        "digest": artefact.digest[:16],
+        "facts": dg.MetadataValue.json(dict(artefact.facts)),
+    }
+    if "rows" in artefact.facts:
+        out["dagster/row_count"] = int(artefact.facts["rows"])
+    return out
+
+
+def column_schema(table: str) -> dg.TableSchema:
+    """The UI's column schema of a registered table, derived from the column registry."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=c.name,
+                type=str(c.dtype),
+                description=f"{c.meaning} [{c.unit or '1'}]. Source: {c.source}",
+                constraints=dg.TableColumnConstraints(nullable=c.nullable),
+            )
+            for c in table_of(table).columns
+        ]
+    )
+
+
+def of_table(table: str) -> dict[str, Any]:
+    """Definition metadata of an asset whose primary table is ``table``."""
+    return {"dagster/column_schema": column_schema(table), "table": table}
+

@@ -1,0 +1,76 @@
+"""Where a run reads and writes, and at which size. Read from the environment when a run starts, never at import.
+
+``LENS_ASSETS_HOME``        the folder everything is written below (default ``.lens_assets``)
+``LENS_ASSETS_RELEASE``     root of the data release: a path, ``s3://`` or ``https://`` (default ``<home>/release``, the mock)
+``LENS_ASSETS_CATALOGUES``  folder of lens catalogues (default ``<home>/catalogues``)
+``LENS_ASSETS_PROFILE``     ``tiny``, ``demo`` or ``paper`` (default ``demo``), or the path of a profile YAML
+``LENS_ASSETS_MLFLOW``      tracking URI (default SQLite below home)
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from lens_assets.science.profile import Profile, load_profile
+from lens_assets.science.storage import Store
+from lens_assets.science.surveys.release import DataRelease
+
+
+class Workspace(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Paths and profile of one installation; an empty field means: the environment, then the default."""
+
+    home: str = ""
+    release: str = ""
+    catalogues: str = ""
+    profile_name: str = ""
+    mlflow: str = ""
+
+    @property
+    def root(self) -> Path:
+        """The folder everything is written below."""
+        return Path(self.home or os.environ.get("LENS_ASSETS_HOME", ".lens_assets")).absolute()
+
+    @property
+    def release_root(self) -> str:
+        """Root of the data release."""
+        return self.release or os.environ.get("LENS_ASSETS_RELEASE", "") or str(self.root / "release")
+
+    @property
+    def catalogue_folder(self) -> Path:
+        """Folder of lens catalogues."""
+        return Path(self.catalogues or os.environ.get("LENS_ASSETS_CATALOGUES", "") or self.root / "catalogues")
+
+    @property
+    def truth_folder(self) -> Path:
+        """Truth of the mock. Only the closure audit opens it."""
+        return self.root / "truth"
+
+    @property
+    def work(self) -> Path:
+        """Scratch of unfinished shards and trainings, kept across a kill."""
+        return self.root / "work"
+
+    @property
+    def product_folder(self) -> Path:
+        """Where finished releases go."""
+        return self.root / "releases"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking URI."""
+        return self.mlflow or os.environ.get("LENS_ASSETS_MLFLOW", "") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    def store(self) -> Store:
+        """The artefact store."""
+        return Store(self.root / "store")
+
+    def data_release(self) -> DataRelease:
+        """The reader of the data release."""
+        return DataRelease(self.release_root, cache=self.root / "cache")
+
+    def profile(self) -> Profile:
+        """The profile that sets the sizes."""
+        return load_profile(self.profile_name or os.environ.get("LENS_ASSETS_PROFILE", "") or "demo")
