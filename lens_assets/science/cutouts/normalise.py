@@ -1,0 +1,147 @@
+"""The normalisation of stamps for a network: the only function that does it, for training, evaluation, scans, injections.
+
+"Raw robust": per band, subtract the median of a background annulus, divide by its raw MAD (no factor 1.4826), clip, and set
+invalid pixels to 0 (the background). Valid is finite and, where the caller gives a mask, valid there: coadds hold 0.0 or
+anything at all where invvar = 0, so callers with an inverse variance pass ``valid = invvar > 0``. The result of a stamp does
+not depend on the batch it is in. Two modules with two MAD conventions once scored a network on inputs it had never seen.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from lens_assets.science.cutouts.settings import NormalisationSpec, refuse_mismatch
+from lens_assets.science.errors import BadInput
+
+__all__ = ["NormalisationSpec", "annulus_pixels", "background", "normalise", "refuse_mismatch"]
+
+F32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+_BLOCK = 32  # stamps at a time: 4 MB of 3 x 101 x 101 float32 stay in the cache
+
+
+@lru_cache(maxsize=64)
+def annulus_pixels(spec: NormalisationSpec, height: int, width: int) -> npt.NDArray[np.intp]:
+    """Flat indices of the background annulus of a ``height`` x ``width`` stamp; :class:`BadInput` if it is too small."""
+    inner, outer = spec.radii(height, width)
+    y, x = np.ogrid[:height, :width]
+    r = np.hypot(x - width // 2, y - height // 2)
+    inside = np.flatnonzero((r >= inner) & (r < outer))
+    if inside.size < spec.min_pixels:
+        raise BadInput(
+            f"the annulus {inner:g}-{outer:g} px holds {inside.size} pixels of a {height} x {width} stamp; "
+            f"{spec.min_pixels} are needed"
+        )
+    inside.setflags(write=False)
+    return inside
+
+
+def background(
+    images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None = None
+) -> tuple[F32, F32, npt.NDArray[np.int64]]:
+    """Median, raw MAD and number of valid pixels of the background annulus.
+
+    Parameters
+    ----------
+    images : (n, bands, h, w), nanomaggies per pixel.
+    valid : the same shape; non-finite pixels are invalid in any case.
+
+    Returns
+    -------
+    median, mad : (n, bands) float32, ``nan`` where fewer than ``spec.min_pixels`` pixels are valid.
+    count : (n, bands) int64.
+    """
+    pixels, mask = _checked(images, spec, valid)
+    n, bands, height, width = pixels.shape
+    annulus = annulus_pixels(spec, height, width)
+    median = np.empty((n, bands), np.float32)
+    mad = np.empty((n, bands), np.float32)
+    count = np.full((n, bands), annulus.size, np.int64)
+    for start in range(0, n, _BLOCK):
+        part = slice(start, min(start + _BLOCK, n))
+        ring = pixels[part].reshape(-1, height * width).take(annulus, axis=1)
+        good = np.isfinite(ring)
+        if mask is not None:
+            good &= mask[part].reshape(-1, height * width).take(annulus, axis=1)
+        whole = good.all(axis=1)
+        middle, spread = np.full(len(ring), np.nan, np.float32), np.full(len(ring), np.nan, np.float32)
+        complete = ring if whole.all() else ring[whole]
+        if len(complete):
+            m = _median(complete)
+            middle[whole], spread[whole] = m, _median(np.abs(complete - m[:, None]))
+        for row in np.flatnonzero(~whole):
+            few = ring[row][good[row]][None]
+            count.reshape(-1)[start * bands + row] = few.size
+            if few.size >= spec.min_pixels:
+                m = _median(few)
+                middle[row], spread[row] = m[0], _median(np.abs(few - m[:, None]))[0]
+        median[part], mad[part] = middle.reshape(-1, bands), spread.reshape(-1, bands)
+    return median, mad, count
+
+
+def normalise(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None = None) -> F32:
+    """``clip((image - median) / MAD)`` per stamp and band; invalid pixels become 0.
+
+    Parameters
+    ----------
+    images : (n, bands, h, w), nanomaggies per pixel, bands in the order of ``spec.bands``. Not changed.
+    spec : the specification; the annulus follows the shape of the stamps.
+    valid : boolean, the shape of ``images`` (``invvar > 0``); non-finite pixels are invalid in any case.
+
+    Returns
+    -------
+    float32 (n, bands, h, w), finite, within ``+-spec.clip``.
+
+    Raises
+    ------
+    BadInput : naming the stamp (``row``) and band whose annulus has too few valid pixels or no scatter. Quality control
+        rejects such stamps, so one that reaches this point did not come through it.
+    """
+    pixels, mask = _checked(images, spec, valid)
+    median, mad, count = background(pixels, spec, mask)
+    wrong = np.argwhere(~(np.isfinite(mad) & (mad > 0)))
+    if len(wrong):
+        row, band = (int(i) for i in wrong[0])
+        raise BadInput(
+            f"{len(wrong)} stamp bands cannot be normalised; first: band {spec.bands[band]}, {count[row, band]} valid "
+            f"annulus pixels, MAD {mad[row, band]:g}",
+            row=row,
+        )
+    out = np.empty(pixels.shape, np.float32)
+    for start in range(0, len(pixels), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        block, source = out[part], pixels[part]
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.subtract(source, median[part, :, None, None], out=block)
+            np.divide(block, mad[part, :, None, None], out=block)
+            np.clip(block, -spec.clip, spec.clip, out=block)
+            whole = np.isfinite(source.sum(axis=(2, 3)))  # a finite sum proves that every pixel is finite
+        if not whole.all():
+            block[~np.isfinite(source)] = 0.0
+        if mask is not None:
+            block[~mask[part]] = 0.0
+    return out
+
+
+def _checked(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None) -> tuple[F32, Mask | None]:
+    pixels = np.asarray(images)
+    if pixels.ndim != 4 or pixels.shape[1] != len(spec.bands):
+        raise BadInput(f"stamps have shape {pixels.shape}; (n, {len(spec.bands)}, height, width) is needed")
+    if pixels.dtype.kind != "f" or pixels.dtype.itemsize < 4:
+        raise BadInput(f"stamps are {pixels.dtype}; float32 is needed (float16 loses faint arcs)")
+    if valid is not None and (valid.shape != pixels.shape or valid.dtype != np.bool_):
+        raise BadInput(f"the mask is {valid.dtype} {valid.shape}; bool {pixels.shape} is needed")
+    return np.ascontiguousarray(pixels, dtype=np.float32), valid
+
+
+def _median(rows: F32) -> F32:
+    """Median along the last axis, as ``np.median`` defines it, ten times as fast."""
+    n = rows.shape[1]
+    if n % 2:
+        middle: F32 = np.partition(rows, n // 2, axis=1)[:, n // 2]
+        return middle
+    upper = np.partition(rows, n // 2, axis=1)  # one pivot is vectorised by numpy; two pivots take eleven times as long
+    return ((upper[:, : n // 2].max(axis=1) + upper[:, n // 2]) * np.float32(0.5)).astype(np.float32)
