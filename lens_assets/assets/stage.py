@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+from lens_assets.automation.conditions import RENEW
 from lens_assets.partitions import folder_key
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.columns.tables import table_of
@@ -22,6 +23,19 @@ from lens_assets.science.storage import Artefact, Draft
 
 FORCE_TAG = "lens_assets/force"
 OWNERS = ["team:lens-assets"]
+
+
+def renewing(group: str, kinds: set[str], *, pool: str | None = None, code_version: str = "1") -> dict[str, Any]:
+    """What every asset of ours has in common, as keyword arguments of ``dg.asset``."""
+    return {
+        "group_name": group,
+        "kinds": kinds,
+        "owners": OWNERS,
+        "code_version": code_version,
+        "automation_condition": RENEW,
+        "io_manager_key": "artefacts",
+        "pool": pool,
+    }
 
 
 def digests(*inputs: Artefact | Sequence[Artefact]) -> dict[str, str]:

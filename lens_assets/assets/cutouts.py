@@ -1,0 +1,80 @@
+"""Cutouts: one shard of stamps a tile, cut from its bricks, and the report on what a network could learn that is no arc."""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+
+from lens_assets.assets.negatives import markdown
+from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.partitions import ALL, SAME, TILE
+from lens_assets.resources.workspace import Workspace
+from lens_assets.science.cutouts import report, shard
+from lens_assets.science.hashing import digest
+from lens_assets.science.provenance import code_digest
+from lens_assets.science.storage import Artefact, Draft
+
+GROUP = "cutouts"
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "fits", "numpy"}),
+    partitions_def=TILE,
+    ins={"splits": dg.AssetIn(partition_mapping=ALL), "sweeps": dg.AssetIn(partition_mapping=SAME)},
+    metadata=of_table("cutouts"),
+)
+def cutouts(
+    context: dg.AssetExecutionContext, workspace: Workspace, splits: Artefact, sweeps: Artefact
+) -> dg.MaterializeResult[Artefact]:
+    """Stamps (g, r, z; nanomaggies per pixel) and their inverse variance for every object of the sample in this tile, cut from
+    the brick coadds, quality-controlled; what is rejected is listed with its reason."""
+    profile, tile = workspace.profile(), context.partition_key
+    rows = splits.scan().filter((pl.col("tile") == tile) & (pl.col("split") != "guard")).collect()
+    wanted = rows.select("galaxy_id", "ra", "dec", "brickid").sort("galaxy_id")
+    identity = {
+        "code": code_digest("cutouts", "surveys", "columns/cutouts.py"),
+        "settings": profile.cutouts,
+        "rows": digest(wanted.rows()),
+        "sweep": sweeps.digest,
+    }
+
+    def make(draft: Draft) -> None:
+        facts = shard.write_shard(
+            draft,
+            workspace.data_release(),
+            rows,
+            profile.cutouts,
+            work=workspace.work / "cutouts" / tile,
+            workers=profile.workers,
+            progress=lambda done, total: context.log.info(f"{tile}: {done} of {total} bricks cut"),
+        )
+        draft.facts.update(facts)
+
+    return stage(context, workspace, identity, make)
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "polars", "matplotlib"}),
+    ins={"cutouts": dg.AssetIn(partition_mapping=ALL), "splits": dg.AssetIn()},
+    metadata=of_table("shortcuts"),
+)
+def cutout_quality(
+    context: dg.AssetExecutionContext, workspace: Workspace, cutouts: list[Artefact], splits: Artefact
+) -> dg.MaterializeResult[Artefact]:
+    """How well each simple image feature alone separates positives from negatives (AUC with intervals, green, yellow or red),
+    duplicates across splits, and galleries."""
+    profile = workspace.profile()
+    identity = {"code": code_digest("cutouts"), "settings": profile.cutouts, **digests(cutouts, splits)}
+
+    def make(draft: Draft) -> None:
+        found = report.quality_report([shard.Shard.open(a.folder) for a in cutouts], splits.read(), profile.cutouts)
+        draft.table(found.shortcuts)
+        draft.table(found.features, "features")
+        draft.table(found.duplicates, "duplicates")
+        draft.table(found.rejected, "rejected")
+        found.save_figures(draft.folder)
+        draft.facts.update(found.facts)
+
+    return stage(
+        context, workspace, identity, make, lambda made: {"shortcuts": dg.MetadataValue.md(markdown(made.read()))}
+    )

@@ -1,0 +1,113 @@
+"""Lenses: every published list is a channel; channels are united into one registry and matched to the survey."""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+
+from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.automation.watch import catalogue_files
+from lens_assets.partitions import ALL, CHANNEL, SAME, TILE
+from lens_assets.resources.workspace import Workspace
+from lens_assets.science.lenses import channels, crossmatch, mapping, registry
+from lens_assets.science.provenance import code_digest
+from lens_assets.science.storage import Artefact, Draft, sha256_file
+
+GROUP = "lenses"
+
+channel_files = dg.AssetSpec(
+    "channel_files",
+    description="The lens catalogues in the catalogue folder, as published: one file a channel.",
+    group_name=GROUP,
+    kinds={"csv", "external"},
+    owners=["team:lens-assets"],
+    partitions_def=CHANNEL,
+)
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "polars", "parquet"}),
+    partitions_def=CHANNEL,
+    deps=[dg.AssetDep(channel_files, partition_mapping=SAME)],
+    metadata=of_table("lens_channel"),
+)
+def lens_channel(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult[Artefact]:
+    """One catalogue on the common schema, through its mapping file: labels by an explicit enum, redshifts and radii as numbers,
+    rows that cannot be used counted by reason."""
+    path = catalogue_files(workspace.catalogue_folder)[context.partition_key]
+    rules = mapping.mapping_for_file(path)
+    identity = {"code": code_digest("lenses", "columns/lenses.py"), "file": sha256_file(path), "mapping": rules}
+
+    def make(draft: Draft) -> None:
+        frame, rejected = channels.read_channel(path, rules)
+        draft.table(frame)
+        draft.json("mapping", rules.model_dump(mode="json"))
+        draft.facts.update(rejected=rejected.counts, role=rules.role, derived_from=list(rules.derived_from))
+
+    return stage(context, workspace, identity, make)
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "polars", "parquet"}),
+    ins={"lens_channel": dg.AssetIn(partition_mapping=ALL)},
+    metadata=of_table("lens_registry"),
+)
+def lens_registry(
+    context: dg.AssetExecutionContext, workspace: Workspace, lens_channel: list[Artefact]
+) -> dg.MaterializeResult[Artefact]:
+    """All systems of all channels, united by position (friends of friends); each remembers every channel that found it, its best
+    label, its tier and weight, and whether it is independent of the channels that train."""
+    settings = workspace.profile().lenses
+    identity = {"code": code_digest("lenses", "columns/lenses.py"), "settings": settings, **digests(lens_channel)}
+
+    def make(draft: Draft) -> None:
+        rules = [mapping.ChannelMapping.model_validate(c.json("mapping")) for c in lens_channel]
+        united = pl.concat([c.read() for c in lens_channel])
+        frame = registry.build_registry(united, rules, settings)
+        draft.table(frame)
+        draft.facts.update(rows_in=united.height, channels=len(lens_channel))
+
+    return stage(context, workspace, identity, make)
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "polars", "parquet"}),
+    partitions_def=TILE,
+    ins={"sweeps": dg.AssetIn(partition_mapping=SAME), "lens_registry": dg.AssetIn(partition_mapping=ALL)},
+    metadata=of_table("lens_matches"),
+)
+def lens_matches(
+    context: dg.AssetExecutionContext, workspace: Workspace, sweeps: Artefact, lens_registry: Artefact
+) -> dg.MaterializeResult[Artefact]:
+    """Registry systems matched to the nearest primary object of a tile within the stated radius, separation kept."""
+    settings = workspace.profile().lenses
+    identity = {"code": code_digest("lenses", "columns/lenses.py"), "settings": settings}
+    return stage(
+        context,
+        workspace,
+        {**identity, **digests(sweeps, lens_registry)},
+        lambda draft: draft.table(crossmatch.crossmatch(lens_registry.read(), sweeps.read(), settings)),
+    )
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "polars", "parquet"}),
+    ins={"lens_matches": dg.AssetIn(partition_mapping=ALL), "lens_registry": dg.AssetIn()},
+    metadata=of_table("positives"),
+)
+def positives(
+    context: dg.AssetExecutionContext, workspace: Workspace, lens_matches: list[Artefact], lens_registry: Artefact
+) -> dg.MaterializeResult[Artefact]:
+    """Matched systems with what each may be used for (training or evaluation); the unmatched are listed with the reason."""
+    identity = {"code": code_digest("lenses", "columns/lenses.py"), **digests(lens_matches, lens_registry)}
+
+    def make(draft: Draft) -> None:
+        tiles = [a.partition for a in lens_matches]
+        matched, unmatched = crossmatch.positives(
+            pl.concat([a.read() for a in lens_matches]), lens_registry.read(), tiles
+        )
+        draft.table(matched)
+        draft.table(unmatched, "unmatched")
+        draft.facts.update(unmatched=unmatched.height)
+
+    return stage(context, workspace, identity, make)

@@ -1,0 +1,81 @@
+"""Negatives: the pool of non-lenses with its attrition table, and the stratified sample drawn from it."""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+
+from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.partitions import ALL, SAME, TILE
+from lens_assets.resources.workspace import Workspace
+from lens_assets.science.negatives import attrition, pool, sample
+from lens_assets.science.negatives.selection import load_selection
+from lens_assets.science.provenance import code_digest
+from lens_assets.science.storage import Artefact, Draft
+
+GROUP = "negatives"
+_CODE = ("negatives", "columns/negatives.py")
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "polars", "parquet"}),
+    partitions_def=TILE,
+    ins={"sweeps": dg.AssetIn(partition_mapping=SAME), "lens_registry": dg.AssetIn(partition_mapping=ALL)},
+    metadata=of_table("negative_pool"),
+)
+def negative_pool(
+    context: dg.AssetExecutionContext, workspace: Workspace, sweeps: Artefact, lens_registry: Artefact
+) -> dg.MaterializeResult[Artefact]:
+    """Objects of a tile that pass the named selection profile and lie away from every known lens or candidate, with their
+    confuser categories (proxies), and the attrition of every filter."""
+    settings = workspace.profile().negatives
+    profile = load_selection(settings.selection)
+    identity = {"code": code_digest(*_CODE), "settings": settings, "selection": profile}
+
+    def make(draft: Draft) -> None:
+        frame, lost = pool.build_pool(sweeps.read(), lens_registry.read(), profile, settings)
+        draft.table(frame)
+        draft.table(lost, "attrition")
+
+    return stage(context, workspace, {**identity, **digests(sweeps, lens_registry)}, make)
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "polars", "parquet"}),
+    ins={"negative_pool": dg.AssetIn(partition_mapping=ALL), "positives": dg.AssetIn()},
+    metadata=of_table("negative_sample"),
+)
+def negative_sample(
+    context: dg.AssetExecutionContext, workspace: Workspace, negative_pool: list[Artefact], positives: Artefact
+) -> dg.MaterializeResult[Artefact]:
+    """Negatives per stratum of TYPE and number of z exposures, by smallest stable hash; shortfalls are reported and filled from
+    the neighbouring bin. The attrition table of the whole run is beside it, also as CSV."""
+    settings = workspace.profile().negatives
+    identity = {"code": code_digest(*_CODE), "settings": settings, **digests(negative_pool, positives)}
+
+    def make(draft: Draft) -> None:
+        candidates = pl.concat([a.read() for a in negative_pool])
+        drawn, strata = sample.stratified_sample(candidates, positives.read(), settings)
+        lost = attrition.merge_attrition([a.read("attrition") for a in negative_pool])
+        draft.table(drawn)
+        draft.table(strata, "strata")
+        draft.table(lost, "attrition")
+        lost.write_csv(draft.path("attrition.csv"))
+
+    return stage(
+        context,
+        workspace,
+        identity,
+        make,
+        lambda made: {
+            "attrition": dg.MetadataValue.md(markdown(made.read("attrition"))),
+            "strata": dg.MetadataValue.md(markdown(made.read("strata"))),
+        },
+    )
+
+
+def markdown(frame: pl.DataFrame) -> str:
+    """A table as Markdown for the UI."""
+    with pl.Config(tbl_formatting="MARKDOWN", tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True) as c:
+        c.set_tbl_rows(200).set_tbl_cols(30).set_fmt_str_lengths(80).set_tbl_width_chars(400)
+        return str(frame)

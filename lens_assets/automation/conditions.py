@@ -1,0 +1,23 @@
+"""When an asset is renewed without anybody asking.
+
+``RENEW``: when one of its inputs has *another content* than at the last look (a new data version; a materialisation that gives
+the same bytes is no news), or when the partition is new; not while an input is missing or in progress, and not while a
+blocking check of an input fails. Dagster's own ``eager()`` also fires on unchanged content and asks for the whole downstream
+graph at once, which would train again for a catalogue that changes no training object.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+_C = dg.AutomationCondition
+
+RENEW = (
+    (_C.newly_missing() | _C.any_deps_match(_C.data_version_changed()).with_label("an input has new content"))
+    .since_last_handled()
+    .with_label("new, or an input has new content")
+    & (~_C.any_deps_missing()).with_label("all inputs are there")
+    & (~_C.any_deps_in_progress()).with_label("no input is being made")
+    & ~_C.in_progress()
+    & _C.all_deps_blocking_checks_passed()
+).with_label("renew")

@@ -1,0 +1,59 @@
+"""What is there to be watched: sweeps of the release, catalogues in the folder, recipes and variants in the configuration.
+
+Each function returns key -> version, or raises; none knows Dagster.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from lens_assets.science.detectors.recipes import detector_keys
+from lens_assets.science.errors import BadInput
+from lens_assets.science.injections.variants import load_variants
+from lens_assets.science.storage import safe_key, sha256_file
+from lens_assets.science.surveys.release import DataRelease
+
+CATALOGUE_ENDINGS = (".csv", ".parquet", ".fits", ".ecsv")
+SETTLED_SECONDS = 2.0
+"""A file younger than this may still be being copied: it is looked at on the next round."""
+
+
+def tiles(release: DataRelease) -> dict[str, str]:
+    """Tile key -> identity of its sweep file."""
+    return {key: release.sweep_identity(key) for key in release.tiles()}
+
+
+def catalogue_files(folder: Path) -> dict[str, Path]:
+    """Channel key -> catalogue file. A name that cannot be a key, or two files of one stem, raise :class:`BadInput`."""
+    if not folder.is_dir():
+        raise BadInput("the folder of lens catalogues is not there", file=str(folder))
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in CATALOGUE_ENDINGS or path.name.startswith("."):
+            continue
+        key = safe_key(path.stem)
+        if key in found:
+            raise BadInput(f"two catalogues are called {key!r}: {found[key].name} and {path.name}", file=str(folder))
+        found[key] = path
+    return found
+
+
+def channels(folder: Path, *, now: float | None = None) -> dict[str, str]:
+    """Channel key -> digest of its catalogue, for the files that have settled."""
+    moment = time.time() if now is None else now
+    return {
+        key: sha256_file(path)
+        for key, path in catalogue_files(folder).items()
+        if moment - path.stat().st_mtime >= SETTLED_SECONDS
+    }
+
+
+def detectors() -> dict[str, str]:
+    """Detector key -> digest of its recipe."""
+    return detector_keys()
+
+
+def variants() -> dict[str, str]:
+    """Variant key -> digest of its definition and priors."""
+    return {name: variant.digest for name, variant in load_variants().items()}

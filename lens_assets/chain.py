@@ -1,0 +1,144 @@
+"""The whole chain, run in order in one process through Dagster: what ``make demo`` does and what a batch job would do.
+
+Each step materialises its assets for every partition of its axis with their checks, as ordinary Dagster runs of the instance,
+so that the user interface shows them afterwards. Nothing is decided here: whether a partition must be computed at all is
+known to the asset (``lens_assets.assets.stage``), which is why a killed chain is simply started again.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import dagster as dg
+import psutil
+
+from lens_assets.automation.sensors import AXES, synchronise
+from lens_assets.partitions import CHANNEL, TILE, batch_key, surface_key
+from lens_assets.resources.workspace import Workspace
+from lens_assets.science.profile import Profile
+
+HOST_TAG, PID_TAG = "lens_assets/host", "lens_assets/pid"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Assets that share an axis and are made together, and the axis."""
+
+    title: str
+    axis: str | None
+    assets: tuple[str, ...]
+
+
+STEPS = (
+    Step("reading sweeps and observing conditions", "tile", ("sweeps", "conditions")),
+    Step("reading lens catalogues", "channel", ("lens_channel",)),
+    Step("uniting them into one registry", None, ("lens_registry",)),
+    Step("matching lenses, selecting non-lenses", "tile", ("lens_matches", "negative_pool")),
+    Step("sampling and splitting", None, ("positives", "negative_sample", "splits")),
+    Step("cutting stamps from bricks", "tile", ("cutouts",)),
+    Step("quality of the stamps, gate, hosts", None, ("cutout_quality", "detectability", "injection_hosts")),
+    Step("training and evaluating detectors", "detector", ("detector", "detector_scores", "evaluation")),
+    Step("injecting arcs", "batch", ("injection_batch",)),
+    Step("scoring injections", "surface", ("injection_scores",)),
+    Step("judging realism", "surface", ("realism",)),
+    Step("completeness and closure", "surface", ("completeness_surface", "closure")),
+    Step("releasing", None, ("release",)),
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished run of the chain."""
+
+    step: Step
+    number: int
+    of: int
+    partition: str | None
+    seconds: float
+
+
+class ChainFailed(RuntimeError):
+    """A run failed, or a blocking check did; the message says which and where to look."""
+
+
+def partitions_of(axis: str | None, profile: Profile, instance: dg.DagsterInstance) -> list[str | None]:
+    """The partition keys a chain makes along an axis."""
+    runs = profile.runs
+    if axis is None:
+        return [None]
+    if axis in ("tile", "channel"):
+        keys = (TILE if axis == "tile" else CHANNEL).get_partition_keys(dynamic_partitions_store=instance)
+        return sorted(keys)
+    if axis == "detector":
+        return list(runs.detectors)
+    if axis == "batch":
+        return [batch_key(v, t) for v in runs.variants for t in runs.theta_e]
+    return [surface_key(d, v) for d in runs.detectors for v in runs.variants]
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Report runs of this host whose process is gone as failed (Dagster leaves them STARTED); returns their ids."""
+    active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
+    ended = []
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=active)):
+        pid = run.tags.get(PID_TAG)
+        if pid and run.tags.get(HOST_TAG) == socket.gethostname() and not psutil.pid_exists(int(pid)):
+            instance.report_run_failed(run, message="Its process is gone; the chain has been started again.")
+            ended.append(run.run_id)
+    return ended
+
+
+def run_chain(
+    defs: dg.Definitions,
+    workspace: Workspace,
+    instance: dg.DagsterInstance,
+    *,
+    announce: Callable[[Step, int, int], None] = lambda step, number, of: None,
+    only: tuple[str, ...] | None = None,
+) -> Iterator[Progress]:
+    """Materialise everything, step by step; yields after every run. Raises :class:`ChainFailed` at the first failure.
+
+    ``announce`` is called when a run starts; ``only`` limits the chain to steps that make one of these assets.
+    """
+    end_dead_runs(instance)
+    for axis in AXES:
+        synchronise(axis, workspace, instance)
+    profile = workspace.profile()
+    job = defs.resolve_implicit_global_asset_job_def()
+    tags = {HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
+    for step in STEPS:
+        if only and not set(only) & set(step.assets):
+            continue
+        keys = partitions_of(step.axis, profile, instance)
+        for number, key in enumerate(keys, 1):
+            announce(step, number, len(keys))
+            started = time.monotonic()
+            result = job.execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey(name) for name in step.assets],
+                partition_key=key,
+                tags=tags,
+                run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+                raise_on_error=False,
+            )
+            if not result.success:
+                raise ChainFailed(_explain(step, key, result))
+            yield Progress(step, number, len(keys), key, time.monotonic() - started)
+
+
+def _explain(step: Step, key: str | None, result: dg.ExecuteInProcessResult) -> str:
+    lines = [f"{step.title}{f' [{key}]' if key else ''} failed (run {result.run_id})"]
+    for check in result.get_asset_check_evaluations():
+        if not check.passed:
+            lines.append(f"  check {check.check_name} on {check.asset_key.to_user_string()}: {check.description}")
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            error = event.step_failure_data.error
+            while error.cause is not None:
+                error = error.cause
+            lines.append(f"  {event.step_key}: {error.message.strip()}")
+    return "\n".join(lines)

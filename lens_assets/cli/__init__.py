@@ -1,0 +1,26 @@
+"""The ``lens-assets`` command. One module a command; importing this package must stay light so that ``lookup`` is quick."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help=(
+        "The selection function of a strong-lens search: which lenses would your finder have missed?\n\n"
+        "Start with `lens-assets demo` (the whole chain on an embedded practice release), look at it with `lens-assets ui`, "
+        "ask the result with `lens-assets lookup --theta-e 1.5 --psf 1.3 --depth 23.5`. To work on the real survey, set "
+        "LENS_ASSETS_RELEASE to the root of a Legacy Surveys DR10 mirror and LENS_ASSETS_PROFILE to `paper`."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    from lens_assets.cli import bench, demo, doctor, lookup, mock, release, ui
+
+    for module in (demo, ui, lookup, release, mock, bench, doctor):
+        module.register(app)
+    app()

@@ -1,0 +1,83 @@
+"""``lens-assets bench NAME --json``: ours against a named reference in the same run, one JSON line."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+PACKAGES = ("numpy", "torch", "polars", "pyarrow", "astropy", "lenstronomy", "dagster", "lightning", "pyspark")
+# glibc's malloc gives large blocks back at once, which costs the references more than us: the same setting for both sides.
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+
+
+def benches() -> dict[str, Callable[[int], dict[str, Any]]]:
+    """Name -> function of the number of repeats that returns the line's fields. Imports happen when one is run."""
+
+    def of(module: str, function: str) -> Callable[[int], dict[str, Any]]:
+        def run(repeats: int) -> dict[str, Any]:
+            import importlib
+
+            return dict(getattr(importlib.import_module(f"lens_assets.{module}"), function)(repeats))
+
+        return run
+
+    return {
+        "arcs": of("science.injections.bench", "bench_arcs"),
+        "lookup": of("science.completeness.bench", "bench_lookup"),
+        "partition": of("cli.bench_partition", "bench_partition"),
+    }
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("bench")(bench)
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="Name of a benchmark, or `all`.")] = "all",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line on standard output.")] = False,
+    repeats: Annotated[int, typer.Option(help="Interleaved repeats.")] = 5,
+    out: Annotated[Path, typer.Option(help="Folder the lines are kept in.")] = Path("bench"),
+) -> None:
+    """Measure against the named reference in the same run: medians, spread, ratio, threads and versions."""
+    if any(os.environ.get(key) != value for key, value in _MALLOC.items()):
+        os.execve(sys.executable, [sys.executable, "-m", "lens_assets.cli", *sys.argv[1:]], {**os.environ, **_MALLOC})
+    known = benches()
+    chosen = list(known) if name == "all" else [name]
+    if unknown := [n for n in chosen if n not in known]:
+        typer.echo(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}", err=True)
+        raise typer.Exit(2)
+    failed = False
+    for one in chosen:
+        try:
+            line = {"name": one, **known[one](repeats), "versions": versions(), "machine": platform.machine()}
+        except Exception as fault:
+            typer.echo(f"{one}: could not measure: {fault}", err=True)
+            failed = True
+            continue
+        text = json.dumps(line, sort_keys=False, default=float)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{one}.json").write_text(text + "\n")
+        typer.echo(text if as_json else _readable(line))
+    if failed:
+        raise typer.Exit(1)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what is measured."""
+    from lens_assets.science.provenance import versions as installed
+
+    return {"python": platform.python_version(), **installed(*PACKAGES)}
+
+
+def _readable(line: dict[str, Any]) -> str:
+    if "ratio" in line:
+        return f"{line['name']}: {line['ratio']:.1f} x {line['reference']} (spread {line['spread']})"
+    return f"{line['name']}: {line['value']:.4g} (spread {line['spread']})"
