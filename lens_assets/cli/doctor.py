@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from lens_assets.cli.instance import REPOSITORY, default_home
+from lens_assets.cli.home import REPOSITORY, default_home
 
 
 @dataclass(frozen=True)

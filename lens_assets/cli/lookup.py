@@ -33,7 +33,7 @@ def lookup(
 
 def newest() -> Path:
     """The release published last in the installation; says how to make one when there is none."""
-    from lens_assets.cli.instance import default_home
+    from lens_assets.cli.home import default_home
 
     folder = default_home() / "releases"
     found = sorted((p for p in folder.glob("*") if p.is_dir()), key=lambda p: (p.stat().st_mtime, p.name))

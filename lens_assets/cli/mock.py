@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lens_assets.cli.instance import default_home
+from lens_assets.cli.home import default_home
 
 
 def register(app: typer.Typer) -> None:

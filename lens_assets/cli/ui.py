@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from lens_assets.cli.instance import REPOSITORY, default_home, prepare_home
+from lens_assets.cli.home import REPOSITORY, default_home, prepare_home
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""The folder of an installation: its Dagster instance and its environment, prepared the same way for every command."""
+"""The folder of an installation and its environment, prepared the same way for every command. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
-import dagster as dg
-
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def default_home() -> Path:
+    """``LENS_ASSETS_HOME``, else ``.lens_assets`` in the working directory."""
+    return Path(os.environ.get("LENS_ASSETS_HOME", ".lens_assets")).absolute()
 
 
 def prepare_home(home: Path) -> Path:
@@ -22,13 +25,3 @@ def prepare_home(home: Path) -> Path:
     os.environ["DAGSTER_HOME"] = str(dagster_home)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     return dagster_home
-
-
-def instance_of(home: Path) -> dg.DagsterInstance:
-    """The Dagster instance of ``home``."""
-    return dg.DagsterInstance.from_config(str(prepare_home(home)))
-
-
-def default_home() -> Path:
-    """``LENS_ASSETS_HOME``, else ``.lens_assets`` in the working directory."""
-    return Path(os.environ.get("LENS_ASSETS_HOME", ".lens_assets")).absolute()
