@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from lens_assets.science.completeness.grid import THETA_E
+from lens_assets.science.completeness.settings import Settings
 
 TILE = dg.DynamicPartitionsDefinition(name="tile")
 """One key a sweep file, for instance ``000m005``."""
@@ -19,7 +19,7 @@ DETECTOR = dg.DynamicPartitionsDefinition(name="detector")
 """One key a training recipe and seed, for instance ``bottleneck-s0``."""
 VARIANT = dg.DynamicPartitionsDefinition(name="variant")
 """One key an injection variant, for instance ``sersic-population``."""
-THETA_E_KEYS = dg.StaticPartitionsDefinition([f"{value:.2f}" for value in THETA_E])
+THETA_E_KEYS = dg.StaticPartitionsDefinition([f"{value:.2f}" for value in Settings().theta_e])
 """The Einstein radii of the grid in arcsec, two decimals."""
 BATCH = dg.MultiPartitionsDefinition({"variant": VARIANT, "theta_e": THETA_E_KEYS})
 SURFACE = dg.MultiPartitionsDefinition({"detector": DETECTOR, "variant": VARIANT})
