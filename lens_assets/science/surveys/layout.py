@@ -141,3 +141,23 @@ def brick_of_id(brickid: int) -> BrickCell:
         raise BadInput(f"no brick has BRICKID {brickid}")
     row = int(np.searchsorted(_ROW_START, brickid - 1, side="right")) - 1
     return _brick(row, brickid - 1 - int(_ROW_START[row]))
+
+
+_BRICK_NAME = re.compile(r"(\d{4})([pm])(\d{3})")
+
+
+def brick_of_name(name: str) -> BrickCell:
+    """The brick with a BRICKNAME; :class:`BadInput` when the grid has no brick of that name.
+
+    The name's digits are truncated, so the row and column are searched among the few centres that give them.
+    """
+    match = _BRICK_NAME.fullmatch(name)
+    if match:
+        ra, dec = int(match.group(1)) / 10, int(match.group(3)) / 10 * (1 if match.group(2) == "p" else -1)
+        for row in range(int((dec - 0.1 + 90) * 4) - 1, int((dec + 0.1 + 90) * 4) + 2):
+            if 0 <= row <= 720:
+                n = int(_ROW_SIZES[row])
+                for col in range(max(int(ra * n / 360) - 1, 0), min(int((ra + 0.1) * n / 360) + 1, n)):
+                    if (brick := _brick(row, col)).name == name:
+                        return brick
+    raise BadInput(f"no brick is called {name!r} (RRRRsDDD, tenths of a degree of its centre)")
