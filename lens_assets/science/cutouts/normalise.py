@@ -1,9 +1,11 @@
-"""The normalisation of stamps for a network: the only function that does it, for training, evaluation, scans, injections.
+"""The normalisation of stamps for a network: the only function that does it, for training, evaluation, scans,
+injections.
 
-"Raw robust": per band, subtract the median of a background annulus, divide by its raw MAD (no factor 1.4826), clip, and set
-invalid pixels to 0 (the background). Valid is finite and, where the caller gives a mask, valid there: coadds hold 0.0 or
-anything at all where invvar = 0, so callers with an inverse variance pass ``valid = invvar > 0``. The result of a stamp does
-not depend on the batch it is in. Two modules with two MAD conventions once scored a network on inputs it had never seen.
+"Raw robust": per band, subtract the median of a background annulus, divide by its raw MAD (no factor 1.4826), clip,
+and set invalid pixels to 0 (the background). Valid is finite and, where the caller gives a mask, valid there: coadds
+hold 0.0 or anything at all where invvar = 0, so callers with an inverse variance pass ``valid = invvar > 0``. The
+result of a stamp does not depend on the batch it is in. Two modules with two MAD conventions once scored a network on
+inputs it had never seen.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ _BLOCK = 32  # stamps at a time: 4 MB of 3 x 101 x 101 float32 stay in the cache
 
 @lru_cache(maxsize=64)
 def annulus_pixels(spec: NormalisationSpec, height: int, width: int) -> npt.NDArray[np.intp]:
-    """Flat indices of the background annulus of a ``height`` x ``width`` stamp; :class:`BadInput` if it is too small."""
+    """Flat indices of the background annulus of a ``height`` x ``width`` stamp; :class:`BadInput` if it is too
+    small."""
     inner, outer = spec.radii(height, width)
     y, x = np.ogrid[:height, :width]
     r = np.hypot(x - width // 2, y - height // 2)
@@ -140,8 +143,12 @@ def _checked(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None)
 def _median(rows: F32) -> F32:
     """Median along the last axis, as ``np.median`` defines it, ten times as fast."""
     n = rows.shape[1]
+    middle: F32
     if n % 2:
-        middle: F32 = np.partition(rows, n // 2, axis=1)[:, n // 2]
+        middle = np.partition(rows, n // 2, axis=1)[:, n // 2]
         return middle
-    upper = np.partition(rows, n // 2, axis=1)  # one pivot is vectorised by numpy; two pivots take eleven times as long
-    return ((upper[:, : n // 2].max(axis=1) + upper[:, n // 2]) * np.float32(0.5)).astype(np.float32)
+    # One pivot is vectorised by numpy; the two pivots of an even median take eleven times as long.
+    upper: F32 = np.partition(rows, n // 2, axis=1)
+    below: F32 = upper[:, : n // 2].max(axis=1)
+    middle = (below + upper[:, n // 2]) * np.float32(0.5)
+    return middle

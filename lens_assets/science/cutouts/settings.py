@@ -1,7 +1,7 @@
 """What can be set about cutouts; the defaults are those of the published protocol.
 
-Not here: the recipe's crop or augmentation (a detector's), the sample (a split's). Every value below changes pixels or the
-list of rejected stamps, so the digest of these settings is part of what a shard is made from.
+Not here: the recipe's crop or augmentation (a detector's), the sample (a split's). Every value below changes pixels or
+the list of rejected stamps, so the digest of these settings is part of what a shard is made from.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class NormalisationSpec(BaseModel):
     """How pixels become network input; stored with every detector, and a scorer refuses another one.
 
     ``inner`` and ``outer`` bound the background annulus ``inner <= r < outer``, r in pixels from the centre pixel
-    ``(h // 2, w // 2)``, in units of the half-width ``min(h, w) // 2`` (default: 32.5 to 45 px of a 101 px stamp) or, with
-    ``unit="pixel"``, in pixels. ``clip`` is in raw MADs.
+    ``(h // 2, w // 2)``, in units of the half-width ``min(h, w) // 2`` (default: 32.5 to 45 px of a 101 px stamp) or,
+    with ``unit="pixel"``, in pixels. ``clip`` is in raw MADs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,7 +62,9 @@ def refuse_mismatch(trained: NormalisationSpec, asked: NormalisationSpec) -> Non
     a, b = trained.model_dump(), asked.model_dump()
     wrong = [f"{name}: {a[name]!r} against {b[name]!r}" for name in a if a[name] != b[name]]
     if wrong:
-        raise BadInput("stamps would be normalised in another way than those the network was trained on: " + "; ".join(wrong))
+        raise BadInput(
+            "stamps would be normalised in another way than those the network was trained on: " + "; ".join(wrong)
+        )
 
 
 class Settings(BaseModel):
@@ -74,7 +76,9 @@ class Settings(BaseModel):
     bands: tuple[str, ...] = Field(BANDS, description="plane order")
     core_radius: float = Field(8.0, gt=0, description="px; one invalid pixel at r < this rejects the stamp")
     central_box: int = Field(50, ge=1, description="px; side of the box whose invalid share is bounded")
-    max_invalid_central: float = Field(0.02, ge=0, le=1, description="largest invalid share of the central box, per band")
+    max_invalid_central: float = Field(
+        0.02, ge=0, le=1, description="largest invalid share of the central box, per band"
+    )
     normalisation: NormalisationSpec = NormalisationSpec()
     bootstrap_draws: int = Field(500, ge=50, description="resamples of the shortcut report")
 

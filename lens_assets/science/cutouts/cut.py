@@ -1,0 +1,193 @@
+"""All stamps of one brick from one decompression.
+
+A stamp is an integer slice of the coadd round the pixel nearest to the catalogue position; nothing is resampled, and
+the sub-pixel offset is kept. It comes from the object's primary brick only: a DR10 brick image reaches at least 72 px
+beyond the brick (63 px near the poles), so a 101 px stamp fits, and one that does not is rejected. Values are the
+survey's own, junk in pixels of invvar = 0 included; validity is a matter of ``quality.valid_pixels``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from numpy.lib.stride_tricks import sliding_window_view
+
+from lens_assets.science.columns.cutouts import CUTOUT_REJECTED, index_table
+from lens_assets.science.cutouts.fingerprint import dhash, stamp_digests
+from lens_assets.science.cutouts.quality import quality, valid_pixels
+from lens_assets.science.cutouts.settings import Settings
+from lens_assets.science.errors import BadInput, Rejections
+
+F32 = npt.NDArray[np.float32]
+NPRIMARY = 1
+"""MASKBITS bit 0: outside the brick's primary area, which is no defect of a pixel."""
+OFF_EDGE = "off the edge of the brick image"
+
+
+class BrickCellLike(Protocol):
+    """What a stamp needs to know of the place of a brick."""
+
+    @property
+    def name(self) -> str: ...
+    def coadd(self, product: str, band: str | None = None) -> str: ...
+
+
+class BrickLike(Protocol):
+    """What cutting needs of a brick: 2-D native arrays on one pixel grid. ``surveys.bricks.Brick`` is one."""
+
+    @property
+    def cell(self) -> BrickCellLike: ...
+    @property
+    def missing_bands(self) -> Collection[str]: ...
+    def image(self, band: str) -> npt.NDArray[Any]: ...
+    def invvar(self, band: str) -> npt.NDArray[Any]: ...
+    def psfsize(self, band: str) -> npt.NDArray[Any]: ...
+    def nexp(self, band: str) -> npt.NDArray[Any]: ...
+    def maskbits(self) -> npt.NDArray[Any]: ...
+    def pixel_of(self, ra: Any, dec: Any) -> tuple[Any, Any]: ...
+    @property
+    def files(self) -> Mapping[str, str]: ...
+
+
+def cut_brick(brick: BrickLike, rows: pl.DataFrame, settings: Settings) -> tuple[F32, F32, pl.DataFrame, pl.DataFrame]:
+    """Cut the stamps of ``rows`` out of their brick and judge them.
+
+    Parameters
+    ----------
+    rows : ``galaxy_id, brickname, ra, dec``; every row's brick must be this one (:class:`BadInput` otherwise).
+
+    Returns
+    -------
+    images, invvar : (n, bands, size, size) little-endian float32: nanomaggies per pixel and their inverse square.
+    index : table ``cutout_index``, row i describing stamp i, sorted by ``galaxy_id``.
+    rejected : table ``cutout_rejected``; ``len(rows) == len(index) + len(rejected)``.
+    """
+    rows = rows.sort("galaxy_id")
+    _check_rows(brick, rows)
+    missing = [band for band in settings.bands if band in set(brick.missing_bands)]
+    if missing or not rows.height:
+        text = "; ".join(f"band {band} missing" for band in missing)
+        rejected = _rejected(
+            rows, [f"band {missing[0]} missing" if missing else ""] * rows.height, [text] * rows.height
+        )
+        return _empty(settings), _empty(settings), empty_index(settings), rejected
+
+    x, y = (
+        np.asarray(v, np.float64).reshape(-1) for v in brick.pixel_of(rows["ra"].to_numpy(), rows["dec"].to_numpy())
+    )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise BadInput("a position has no pixel", column="ra", row=int(np.argmin(np.isfinite(x + y))))
+    column, line = np.floor(x + 0.5).astype(np.int64), np.floor(y + 0.5).astype(np.int64)
+    half, side = settings.size // 2, settings.size
+
+    height, width = brick.image(settings.bands[0]).shape
+    inside = (column >= half) & (line >= half) & (column < width - half) & (line < height - half)
+    kept = rows.filter(pl.Series(inside))
+    x, y, column, line = x[inside], y[inside], column[inside], line[inside]
+
+    images = np.empty((kept.height, len(settings.bands), side, side), "<f4")
+    invvar = np.empty_like(images)
+    facts: dict[str, Any] = {"x": x, "y": y, "dx": (x - column).astype(np.float32), "dy": (y - line).astype(np.float32)}
+    for k, band in enumerate(settings.bands):
+        images[:, k] = _windows(brick.image(band), band, (height, width), line - half, column - half, side)
+        invvar[:, k] = _windows(brick.invvar(band), band, (height, width), line - half, column - half, side)
+        facts[f"psfsize_{band}"] = _like(brick.psfsize(band), "psfsize", (height, width))[line, column]
+        facts[f"nexp_{band}"] = _like(brick.nexp(band), "nexp", (height, width))[line, column]
+    masked = (_like(brick.maskbits(), "maskbits", (height, width)).astype(np.int64) & ~NPRIMARY) != 0
+    facts["maskbits_fraction"] = _windows(masked, "maskbits", (height, width), line - half, column - half, side).mean(
+        axis=(1, 2)
+    )
+    for product in ("image", "invvar"):
+        for band in settings.bands:
+            name = PurePosixPath(brick.cell.coadd(product, band)).name
+            facts[f"{product}_digest_{band}"] = [brick.files.get(name)] * kept.height
+
+    judged = quality(images, invvar, settings)
+    facts |= {name: judged[name] for name in judged.columns if name.startswith(("invalid_fraction", "nan_count"))}
+    good = judged["reason"].is_null().to_numpy().astype(bool)
+    red = settings.bands.index("r") if "r" in settings.bands else 0
+    facts["stamp_digest"] = stamp_digests(images)
+    facts["dhash"] = dhash(images[:, red], valid_pixels(images[:, red], invvar[:, red]))
+    index = _index(kept, facts, settings).filter(pl.Series(good))
+    index = index.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+
+    failed = judged.filter(pl.Series(~good))
+    outside = rows.filter(pl.Series(~inside))
+    rejected = pl.concat(
+        [
+            _rejected(outside, [OFF_EDGE] * outside.height, [OFF_EDGE] * outside.height),
+            _rejected(kept.filter(pl.Series(~good)), failed["reason"].to_list(), failed["detail"].to_list()),
+        ]
+    ).sort("galaxy_id")
+    tally = Rejections()
+    tally.add("rejected", rejected.height)
+    tally.check(rows.height, index.height)
+    return (images, invvar, index, rejected) if good.all() else (images[good], invvar[good], index, rejected)
+
+
+def empty_index(settings: Settings) -> pl.DataFrame:
+    """The index of a shard without stamps."""
+    return pl.DataFrame(schema={c.name: c.dtype for c in index_table(settings.bands).columns})
+
+
+def empty_rejected() -> pl.DataFrame:
+    """The list of rejected objects of a shard that lost none."""
+    return pl.DataFrame(schema={c.name: c.dtype for c in CUTOUT_REJECTED.columns})
+
+
+def _check_rows(brick: BrickLike, rows: pl.DataFrame) -> None:
+    for name in ("galaxy_id", "brickname", "ra", "dec"):
+        if name not in rows.columns:
+            raise BadInput("cutting needs this column", column=name)
+    strange = rows.filter(pl.col("brickname") != brick.cell.name)
+    if strange.height:
+        raise BadInput(
+            f"{strange.height} rows belong to other bricks than {brick.cell.name}, first {strange['galaxy_id'][0]} of "
+            f"{strange['brickname'][0]}: a stamp comes from its primary brick",
+            column="brickname",
+        )
+    if rows["galaxy_id"].n_unique() != rows.height:
+        raise BadInput("an object is asked for twice", column="galaxy_id")
+
+
+def _like(plane: npt.NDArray[Any], product: str, shape: tuple[int, int]) -> npt.NDArray[Any]:
+    if plane.shape != shape:
+        raise BadInput(f"the {product} map is {plane.shape}, the image {shape}")
+    return plane
+
+
+def _windows(
+    plane: npt.NDArray[Any], what: str, shape: tuple[int, int], top: npt.NDArray[Any], left: npt.NDArray[Any], side: int
+) -> npt.NDArray[Any]:
+    """Copies of ``plane[top : top + side, left : left + side]`` for all places at once."""
+    if not len(top):
+        return np.empty((0, side, side), plane.dtype)
+    copies: npt.NDArray[Any] = sliding_window_view(_like(plane, what, shape), (side, side))[top, left]
+    return copies
+
+
+def _index(kept: pl.DataFrame, facts: Mapping[str, Any], settings: Settings) -> pl.DataFrame:
+    table = index_table(settings.bands)
+    release = pl.col("galaxy_id").str.split("-").list.first().cast(pl.Int16)
+    frame = kept.select("galaxy_id", release.alias("release"), "brickname", "ra", "dec").with_columns(
+        row=pl.int_range(pl.len(), dtype=pl.Int64), source=pl.lit("brick")
+    )
+    frame = frame.with_columns(pl.Series(name, values) for name, values in facts.items())
+    absent = [c for c in table.columns if c.name not in frame.columns and c.nullable]
+    return table.conform(frame.with_columns(pl.lit(None, dtype=c.dtype).alias(c.name) for c in absent))
+
+
+def _rejected(rows: pl.DataFrame, reasons: list[str], details: list[str]) -> pl.DataFrame:
+    frame = rows.select("galaxy_id", "brickname").with_columns(
+        reason=pl.Series(reasons, dtype=pl.String), detail=pl.Series(details, dtype=pl.String)
+    )
+    return CUTOUT_REJECTED.conform(frame)
+
+
+def _empty(settings: Settings) -> F32:
+    return np.empty((0, len(settings.bands), settings.size, settings.size), "<f4")
