@@ -1,8 +1,8 @@
 """The grid of a surface: cell centres, edges, and which cell a value lies in.
 
-A cell holds [centre - half, centre + half): half-open, so a value on an edge belongs to the upper cell and to no other. A
-value outside the range has index -1 and is left out. It is never snapped to the edge bin: a published surface put all
-fields deeper than 24.75 into its 24.5 bin that way.
+A cell holds [centre - half, centre + half): half-open, so a value on an edge belongs to the upper cell and to no
+other. A value outside the range has index -1 and is left out. It is never snapped to the edge bin: a published
+surface put all fields deeper than 24.75 into its 24.5 bin that way.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Axis:
     @cached_property
     def edges(self) -> F64:
         """len + 1 edges, rounded to 1e-10 so that they do not depend on how the centres were written."""
-        c = np.asarray(self.centres)
-        return np.round(np.append(c - self.half, c[-1] + self.half), 10)
+        c = np.asarray(self.centres, np.float64)
+        out: F64 = np.asarray(np.round(np.append(c - self.half, c[-1] + self.half), 10), np.float64)
+        return out
 
     def index(self, values: npt.ArrayLike) -> I64:
         """Cell of each value, -1 where it is outside or not finite. Same shape as ``values``."""
@@ -66,9 +67,7 @@ class Grid:
     @classmethod
     def of(cls, settings: Settings) -> Grid:
         """The grid that ``settings`` asks for."""
-        return cls.from_json(
-            {name: {"centres": list(getattr(settings, name))} for name in ("theta_e", "psf", "depth")}
-        )
+        return cls.from_json({name: {"centres": list(getattr(settings, name))} for name in ("theta_e", "psf", "depth")})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Grid:
@@ -90,7 +89,11 @@ class Grid:
         """Centres, half-widths, edges and units: everything a reader without this package needs."""
         return {
             a.name: {
-                "centres": list(a.centres), "half": a.half, "edges": a.edges.tolist(), "unit": a.unit, "meaning": a.meaning
+                "centres": list(a.centres),
+                "half": a.half,
+                "edges": a.edges.tolist(),
+                "unit": a.unit,
+                "meaning": a.meaning,
             }
             for a in self.axes
         }

@@ -5,15 +5,16 @@ trials, and a binomial interval on them is too narrow. Two independent treatment
 
 ``beta_binomial``   the one that is published. Host i gives k_i of n_i with k_i ~ BetaBinomial(n_i; mu, rho), mu the
                     completeness over the population of hosts and rho the correlation inside a host. The marginal
-                    posterior of mu under the Jeffreys prior of a binomial (uniform in arcsin sqrt mu) and a uniform prior
-                    in rho, on a grid, exactly. With every host used once it *is* the Jeffreys interval; with one host it
-                    widens to what one host can tell; k = 0 needs no exception.
-``host_bootstrap``  percentile bootstrap over hosts of sum k / sum n: the cross-check. It is degenerate at k = 0 and k = n
+                    posterior of mu under the Jeffreys prior of a binomial (uniform in arcsin sqrt mu) and a uniform
+                    prior in rho, on a grid, exactly. With every host used once it *is* the Jeffreys interval; with
+                    one host it widens to what one host can tell; k = 0 needs no exception.
+``host_bootstrap``  percentile bootstrap over hosts of sum k / sum n: the cross-check. It is degenerate at k = 0 and k
+= n
                     and too narrow for few hosts, which is why it is not the published one.
 
-The likelihood in the (mu, rho) form, without gamma functions (Skellam 1948; Griffiths 1973, doi:10.2307/2529131):
-ln L = sum_j A_j ln(mu(1-rho) + j rho) + B_j ln((1-mu)(1-rho) + j rho) - D_j ln((1-rho) + j rho), where A_j, B_j, D_j count
-the hosts with k_i > j, n_i - k_i > j and n_i > j. The binomial constants cancel.
+The likelihood in the (mu, rho) form, without gamma functions (Skellam 1948; Griffiths 1973, doi:10.2307/2529131): ln
+L = sum_j A_j ln(mu(1-rho) + j rho) + B_j ln((1-mu)(1-rho) + j rho) - D_j ln((1-rho) + j rho), where A_j, B_j, D_j
+count the hosts with k_i > j, n_i - k_i > j and n_i > j. The binomial constants cancel.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def beta_binomial(
         # a narrow posterior is integrated again on its own stretch of the grid
         angle = np.arcsin(np.sqrt(np.clip(m, 0, 1)))
         spread = s / np.maximum(np.sin(2 * angle), 1e-6)
-        for i in np.flatnonzero(spread < 6 * (theta[1] - theta[0])):
+        for i in np.flatnonzero(spread < 6 * (theta[1] - theta[0])).tolist():
             lo, hi = max(0.0, angle[i] - 12 * spread[i]), min(np.pi / 2, angle[i] + 12 * spread[i])
             own = lo + (np.arange(_N_MU // 2) + 0.5) / (_N_MU // 2) * (hi - lo)
             m[i : i + 1], s[i : i + 1], q[i : i + 1] = _posterior([c[i : i + 1] for c in counts], own, tails)

@@ -1,11 +1,13 @@
 """Configuration of a completeness surface: the grid, what counts as enough, and the levels that are published.
 
-The defaults are those of the science contract, section 7 (theta_E x PSF x depth = 11 x 7 x 5 = 385 cells, 200 injections
-a cell). Thresholds are not made here: they come from the detector's evaluation, each with its sampling error.
+The defaults are those of the science contract, section 7 (theta_E x PSF x depth = 11 x 7 x 5 = 385 cells, 200
+injections a cell). Thresholds are not made here: they come from the detector's evaluation, each with its sampling
+error.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -18,8 +20,8 @@ def _steps(first: float, step: float, n: int) -> tuple[float, ...]:
 class Settings(BaseModel):
     """What a surface is made with; recorded in its header.
 
-    ``theta_e`` (arcsec), ``psf`` (r-band FWHM, arcsec) and ``depth`` (r-band 5-sigma point-source depth, AB mag) are cell
-    *centres*, equally spaced; a cell reaches half a step to both sides.
+    ``theta_e`` (arcsec), ``psf`` (r-band FWHM, arcsec) and ``depth`` (r-band 5-sigma point-source depth, AB mag) are
+    cell *centres*, equally spaced; a cell reaches half a step to both sides.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,12 +52,12 @@ class Settings(BaseModel):
     def _axes(self) -> Settings:
         for name in ("theta_e", "psf", "depth"):
             c = getattr(self, name)
-            if len(c) < 1 or any(b <= a for a, b in zip(c, c[1:], strict=False)):
+            if len(c) < 1 or any(b <= a for a, b in pairwise(c)):
                 raise ValueError(f"{name}: centres must increase")
-            steps = [b - a for a, b in zip(c, c[1:], strict=False)]
+            steps = [b - a for a, b in pairwise(c)]
             if steps and max(steps) - min(steps) > 1e-6:
                 raise ValueError(f"{name}: centres must be equally spaced, or half-widths are not defined")
         e = self.brightness_edges
-        if any(b <= a for a, b in zip(e, e[1:], strict=False)):
+        if any(b <= a for a, b in pairwise(e)):
             raise ValueError("brightness_edges must increase")
         return self

@@ -1,0 +1,397 @@
+"""Columns of the completeness surface, its marginals, checks and closure."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lens_assets.science.columns.registry import Column, Table
+
+_S7 = "science contract, section 7"
+
+
+def _index(axis: str, what: str) -> Column:
+    return Column(f"i_{axis}", pl.Int16(), "", f"index of the cell along {what}, from 0", "completeness.grid", lo=0)
+
+
+def _fraction(name: str, meaning: str, source: str = _S7) -> Column:
+    return Column(name, pl.Float64(), "", meaning, source, lo=0, hi=1, nullable=True, ucd="stat.probability")
+
+
+def _bounds(prefix: str, meaning: str, source: str) -> tuple[Column, ...]:
+    return tuple(
+        Column(
+            f"{prefix}_{side}{level}",
+            pl.Float64(),
+            "",
+            f"{'lower' if side == 'lo' else 'upper'} {level} % bound: {meaning}",
+            source,
+            lo=0,
+            hi=1,
+            nullable=True,
+            ucd=f"stat.{'min' if side == 'lo' else 'max'};stat.probability",
+        )
+        for level in (68, 95)
+        for side in ("lo", "hi")
+    )
+
+
+I_THETA, I_PSF, I_DEPTH = _index("theta", "theta_E"), _index("psf", "PSF FWHM"), _index("depth", "depth")
+CELL_THETA = Column(
+    "cell_theta_e",
+    pl.Float64(),
+    "arcsec",
+    "Einstein radius at the centre of the cell",
+    "completeness.grid",
+    lo=0,
+    ucd="phys.angSize",
+)
+CELL_PSF = Column(
+    "cell_psf",
+    pl.Float64(),
+    "arcsec",
+    "r-band PSF FWHM at the centre of the cell",
+    "completeness.grid",
+    lo=0,
+    ucd="instr.obsty.seeing",
+)
+CELL_DEPTH = Column(
+    "cell_depth",
+    pl.Float64(),
+    "mag",
+    "5-sigma r-band point-source depth (AB) at the centre of the cell",
+    "completeness.grid",
+    ucd="phot.mag;em.opt.R;stat.max",
+)
+POINT = Column(
+    "operating_point", pl.String(), "", "name of the threshold the row is for", "detector evaluation", ucd="meta.id"
+)
+CUT = Column(
+    "cut",
+    pl.Float64(),
+    "",
+    "score at or above which an injection counts as found",
+    "detector evaluation",
+    ucd="stat.param",
+)
+N = Column("n_injections", pl.Int64(), "", "injections in the cell", _S7, lo=0, ucd="meta.number")
+K = Column("n_found", pl.Int64(), "", "injections found", _S7, lo=0, ucd="meta.number")
+HOSTS = Column("n_unique_hosts", pl.Int64(), "", "distinct hosts among them", _S7, lo=0, ucd="meta.number")
+N_EFF = Column(
+    "n_effective",
+    pl.Float64(),
+    "",
+    "independent trials that would give the host-aware posterior's width",
+    "completeness.hostaware",
+    lo=0,
+    nullable=True,
+    ucd="meta.number;stat.value",
+)
+C = _fraction("completeness", "found / injected, from raw counts; null where nothing was injected")
+BINOMIAL = _bounds(
+    "binomial",
+    "Jeffreys posterior of the counts, hosts taken as independent",
+    "Brown, Cai & DasGupta 2001, doi:10.1214/ss/1009213286",
+)
+HOST = _bounds("host", "beta-binomial over hosts, which allows for their reuse", "completeness.hostaware")
+TOTAL = _bounds(
+    "total",
+    "host-aware, widened by the sampling error of the threshold: the published interval",
+    "completeness.combine",
+)
+TOTAL_METHOD = Column(
+    "total_method", pl.String(), "", "how the published interval was made", "completeness.combine", ucd="meta.note"
+)
+MEAN_SCORE = Column(
+    "mean_score", pl.Float64(), "", "mean detector score of the cell's injections", _S7, nullable=True, ucd="stat.mean"
+)
+MEAN_SNR = Column(
+    "mean_arc_snr",
+    pl.Float64(),
+    "",
+    "mean signal-to-noise of the injected arcs",
+    _S7,
+    nullable=True,
+    ucd="stat.snr;stat.mean",
+)
+SUPPORT = Column(
+    "support",
+    pl.String(),
+    "",
+    "supported, insufficient (fewer injections than asked for) or empty",
+    _S7,
+    ucd="meta.code.qual",
+)
+
+N_OBS = Column(
+    "n_observable",
+    pl.Int64(),
+    "",
+    "injections the detectability gate calls observable",
+    _S7,
+    lo=0,
+    nullable=True,
+    ucd="meta.number",
+)
+K_OBS = Column(
+    "n_found_observable", pl.Int64(), "", "of these, found by the detector", _S7, lo=0, nullable=True, ucd="meta.number"
+)
+K_HIDDEN = Column(
+    "n_found_unobservable",
+    pl.Int64(),
+    "",
+    "found although the gate calls them unobservable",
+    _S7,
+    lo=0,
+    nullable=True,
+    ucd="meta.number",
+)
+F_OBS = _fraction("observable_fraction", "share of injections that are observable in the data")
+F_COND = _fraction("conditional_completeness", "found / observable, among the observable")
+B_OBS = _bounds("observable", "of observable_fraction, beta-binomial over hosts", "completeness.hostaware")
+B_COND = _bounds("conditional", "of conditional_completeness, beta-binomial over hosts", "completeness.hostaware")
+
+AXIS = Column("axis", pl.String(), "", "axis that is kept: theta_e, psf, depth, or all (none kept)", _S7)
+I_KEPT = Column("i_axis", pl.Int16(), "", "index along the kept axis; 0 where none is", _S7, lo=0)
+AT = Column(
+    "axis_centre",
+    pl.Float64(),
+    "",
+    "centre of the cell along the kept axis, in its unit; null where none is",
+    _S7,
+    nullable=True,
+)
+WEIGHTING = Column("weighting", pl.String(), "", "how cells were weighted, in words", _S7)
+SHARE = _fraction("share_supported", "share of the weight that lies in supported cells; the value is for these alone")
+
+OUTSIDE = _fraction("share_outside", "share of the survey outside the grid")
+EMPTY = _fraction("share_empty", "share of the survey in cells without injections")
+SCARCE = _fraction("share_insufficient", "share of the survey in cells with too few injections")
+BOUND_LO = _fraction("bound_lo", "completeness of the whole survey if nothing were found in its unsupported share")
+BOUND_HI = _fraction("bound_hi", "completeness of the whole survey if everything were found in its unsupported share")
+
+CHECK = Column("check_axis", pl.String(), "", "what should not lower the completeness: depth or arc brightness", _S7)
+SCOPE = Column(
+    "check_scope", pl.String(), "", "cell: one cell; theta_e: all cells of one theta_E (Mantel-Haenszel)", _S7
+)
+FROM = Column("step_from", pl.Float64(), "", "centre of the worse condition (shallower; fainter)", _S7)
+TO = Column("step_to", pl.Float64(), "", "centre of the better condition (deeper; brighter)", _S7)
+C_FROM = _fraction("completeness_from", "completeness in the worse condition")
+C_TO = _fraction("completeness_to", "completeness in the better condition")
+P = Column("p_value", pl.Float64(), "", "one-sided probability of a fall this large if there is none", _S7, lo=0, hi=1)
+P_HOLM = Column(
+    "p_holm",
+    pl.Float64(),
+    "",
+    "the same after Holm's allowance for all steps tested",
+    "Holm 1979, Scand. J. Stat. 6, 65",
+    lo=0,
+    hi=1,
+)
+VIOLATES = Column("violates", pl.Boolean(), "", "whether the fall is significant", _S7)
+WHERE_THETA = Column("at_theta_e", pl.Float64(), "arcsec", "theta_E of the cell; null for all", _S7, nullable=True)
+WHERE_PSF = Column("at_psf", pl.Float64(), "arcsec", "PSF FWHM of the cell; null for all", _S7, nullable=True)
+WHERE_DEPTH = Column(
+    "at_depth", pl.Float64(), "mag", "depth of the cell; null for all, and where depth is the step", _S7, nullable=True
+)
+
+INJECTION = Column("injection", pl.String(), "", "injection_id", "injections", ucd="meta.id")
+HOST_ID = Column("host", pl.String(), "", "galaxy_id of the host", "injections", ucd="meta.id;meta.parent")
+HOST_TYPE = Column("host_type", pl.String(), "", "TYPE of the host", "DR10 sweeps", nullable=True, ucd="src.morph.type")
+SCORE = Column("injection_score", pl.Float64(), "", "detector score", "detector", ucd="stat.value")
+SNR = Column("injection_snr", pl.Float64(), "", "arc signal-to-noise", "injections", nullable=True, ucd="stat.snr")
+MAG = Column(
+    "injection_mag_r",
+    pl.Float64(),
+    "mag",
+    "lensed r magnitude of the arc (AB)",
+    "injections",
+    nullable=True,
+    ucd="phot.mag;em.opt.R",
+)
+OBSERVABLE = Column(
+    "injection_observable", pl.Boolean(), "", "what the detectability gate says", _S7, nullable=True, ucd="meta.code"
+)
+
+LEVEL = Column("closure_level", pl.String(), "", "theta_e: all conditions together; cell: one cell", _S7)
+N_TRUE = Column("n_true_lenses", pl.Int64(), "", "true lenses in supported cells", "truth audit", lo=0)
+K_TRUE = Column("n_true_found", pl.Int64(), "", "of these, found", "truth audit", lo=0)
+N_OUT = Column(
+    "n_true_unsupported", pl.Int64(), "", "true lenses outside the grid or in unsupported cells", "truth audit", lo=0
+)
+C_TRUE = _fraction("true_completeness", "found / true lenses", "truth audit")
+B_TRUE = _bounds("true", "of true_completeness, Jeffreys", "Brown, Cai & DasGupta 2001")
+C_PRED = _fraction("predicted_completeness", "the surface at the true lenses' own cells", "truth audit")
+B_PRED = _bounds("predicted", "of predicted_completeness", "truth audit")
+DIFFERENCE = Column(
+    "difference", pl.Float64(), "", "true minus predicted completeness", "truth audit", lo=-1, hi=1, nullable=True
+)
+INSIDE68 = Column(
+    "inside68", pl.Boolean(), "", "found count inside the 68 % predictive interval", "truth audit", nullable=True
+)
+INSIDE95 = Column(
+    "inside95", pl.Boolean(), "", "found count inside the 95 % predictive interval", "truth audit", nullable=True
+)
+P_CLOSURE = Column(
+    "p_closure",
+    pl.Float64(),
+    "",
+    "two-sided mid-p of the found count under the surface",
+    "truth audit",
+    lo=0,
+    hi=1,
+    nullable=True,
+)
+
+COLUMNS: tuple[Column, ...] = (
+    I_THETA,
+    I_PSF,
+    I_DEPTH,
+    CELL_THETA,
+    CELL_PSF,
+    CELL_DEPTH,
+    POINT,
+    CUT,
+    N,
+    K,
+    HOSTS,
+    N_EFF,
+    C,
+    *BINOMIAL,
+    *HOST,
+    *TOTAL,
+    TOTAL_METHOD,
+    MEAN_SCORE,
+    MEAN_SNR,
+    SUPPORT,
+    N_OBS,
+    K_OBS,
+    K_HIDDEN,
+    F_OBS,
+    F_COND,
+    *B_OBS,
+    *B_COND,
+    AXIS,
+    I_KEPT,
+    AT,
+    WEIGHTING,
+    SHARE,
+    OUTSIDE,
+    EMPTY,
+    SCARCE,
+    BOUND_LO,
+    BOUND_HI,
+    CHECK,
+    SCOPE,
+    FROM,
+    TO,
+    C_FROM,
+    C_TO,
+    P,
+    P_HOLM,
+    VIOLATES,
+    WHERE_THETA,
+    WHERE_PSF,
+    WHERE_DEPTH,
+    INJECTION,
+    HOST_ID,
+    HOST_TYPE,
+    SCORE,
+    SNR,
+    MAG,
+    OBSERVABLE,
+    LEVEL,
+    N_TRUE,
+    K_TRUE,
+    N_OUT,
+    C_TRUE,
+    *B_TRUE,
+    C_PRED,
+    *B_PRED,
+    DIFFERENCE,
+    INSIDE68,
+    INSIDE95,
+    P_CLOSURE,
+)
+
+_CELL = (I_THETA, I_PSF, I_DEPTH)
+_CENTRES = (CELL_THETA, CELL_PSF, CELL_DEPTH)
+
+SURFACE = Table(
+    "completeness_cells",
+    "one cell of the grid at one operating point; empty cells are rows too",
+    (
+        POINT,
+        *_CELL,
+        *_CENTRES,
+        CUT,
+        N,
+        K,
+        HOSTS,
+        N_EFF,
+        C,
+        *BINOMIAL,
+        *HOST,
+        *TOTAL,
+        TOTAL_METHOD,
+        MEAN_SCORE,
+        MEAN_SNR,
+        SUPPORT,
+    ),
+    ("operating_point", "i_theta", "i_psf", "i_depth"),
+)
+TWO_FACTOR = Table(
+    "completeness_two_factor",
+    "one cell at one operating point: observable fraction x conditional completeness",
+    (POINT, *_CELL, *_CENTRES, N, K, N_OBS, K_OBS, K_HIDDEN, F_OBS, *B_OBS, F_COND, *B_COND, SUPPORT),
+    ("operating_point", "i_theta", "i_psf", "i_depth"),
+)
+MARGINALS = Table(
+    "completeness_marginals",
+    "one value along one axis at one operating point, under one weighting",
+    (POINT, WEIGHTING, AXIS, I_KEPT, AT, N, K, HOSTS, N_EFF, C, *HOST, *TOTAL, TOTAL_METHOD, SHARE),
+    ("operating_point", "weighting", "axis", "i_axis"),
+)
+SURVEY = Table(
+    "completeness_survey",
+    "one theta_E at one operating point, weighted by the survey's own conditions",
+    (*MARGINALS.columns, EMPTY, SCARCE, OUTSIDE, BOUND_LO, BOUND_HI),
+    ("operating_point", "weighting", "axis", "i_axis"),
+)
+PHYSICS = Table(
+    "completeness_physics",
+    "one step towards a better condition: does the completeness fall?",
+    (POINT, CHECK, SCOPE, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, FROM, TO, C_FROM, C_TO, P, P_HOLM, VIOLATES),
+    ("operating_point", "check_axis", "check_scope", "at_theta_e", "at_psf", "at_depth", "step_from", "step_to"),
+)
+MEMBERS = Table(
+    "completeness_members",
+    "one injection of the surface: the way from a cell to what it was counted from",
+    (*_CELL, INJECTION, HOST_ID, HOST_TYPE, SCORE, SNR, MAG, OBSERVABLE),
+    ("i_theta", "i_psf", "i_depth", "injection"),
+)
+CLOSURE = Table(
+    "completeness_closure",
+    "true against predicted completeness",
+    (
+        POINT,
+        LEVEL,
+        I_THETA,
+        I_PSF,
+        I_DEPTH,
+        CELL_THETA,
+        N_TRUE,
+        K_TRUE,
+        N_OUT,
+        C_TRUE,
+        *B_TRUE,
+        C_PRED,
+        *B_PRED,
+        DIFFERENCE,
+        INSIDE68,
+        INSIDE95,
+        P_CLOSURE,
+    ),
+    ("operating_point", "closure_level", "i_theta", "i_psf", "i_depth"),
+)
+
+TABLES: tuple[Table, ...] = (SURFACE, TWO_FACTOR, MARGINALS, SURVEY, PHYSICS, MEMBERS, CLOSURE)

@@ -1,0 +1,345 @@
+r"""Completeness along one axis, or over the survey: from raw counts, under weights that are stated.
+
+There is no default weight: an unweighted mean over the grid is not the completeness of any survey (a published study
+gave 5 % for a grid of which 43 % was empty), so a marginal without weights is refused. Three ways to weight:
+
+``"injections"``  each injection counts once: pooled k / n. What the injections gave, not what a survey would.
+``"cells"``       every supported cell counts the same.
+a frame           ``i_psf``, ``i_depth`` (and ``i_theta``) with ``weight``. For the survey's own conditions, by host
+                  TYPE too, there is :func:`survey_weighted`.
+
+Weighted values are sum_c w_c k_c / n_c over *supported* cells; the share of the weight that lies elsewhere is
+returned beside them, and never filled in. Interval: Jeffreys on the effective counts (C n*, n*) with n* = C(1-C) / V
+(Korn & Graubard 1998, Survey Methodology 24, 193), where V = sum_c w_c^2 p_c (1-p_c) / n_eff,c, n_eff,c from the
+beta-binomial, and V is scaled by the linearised variance with hosts as clusters over the same without, because one
+host serves several theta_E cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lens_assets.science.columns.completeness import MARGINALS, SURVEY
+from lens_assets.science.completeness.combine import with_threshold_error
+from lens_assets.science.completeness.hostaware import NAME, beta_binomial
+from lens_assets.science.completeness.model import LEVELS, Surface, bounds, nulls
+from lens_assets.science.completeness.thresholds import OperatingPoint
+from lens_assets.science.errors import BadInput
+from lens_assets.science.intervals import Interval, jeffreys
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+AxisName = Literal["theta_e", "psf", "depth", "all"]
+AXES: tuple[AxisName, ...] = ("theta_e", "psf", "depth", "all")
+WEIGHTED_NAME = "jeffreys on effective counts (stratified, hosts as clusters)"
+_INDEX = {"theta_e": "i_theta", "psf": "i_psf", "depth": "i_depth"}
+_CELL = ["i_theta", "i_psf", "i_depth"]
+_BOUNDS = ("lo68", "hi68", "lo95", "hi95")
+
+
+def standard(surface: Surface) -> pl.DataFrame:
+    """The marginals every surface is published with: along each axis and over all, each injection counting once."""
+    return pl.concat([marginal(surface, axis, "injections") for axis in AXES])
+
+
+def marginal(
+    surface: Surface,
+    axis: AxisName,
+    weights: Literal["injections", "cells"] | pl.DataFrame | None = None,
+    *,
+    label: str | None = None,
+) -> pl.DataFrame:
+    """Completeness along ``axis`` at every operating point.
+
+    Raises ``ValueError`` without weights, and :class:`BadInput` for weights that are negative, repeat or sum to
+    nothing.
+    """
+    if weights is None:
+        raise ValueError("a marginal needs stated weights: 'injections', 'cells', or a frame of weights per condition")
+    if isinstance(weights, pl.DataFrame):
+        label = label or "given weights"
+    elif weights not in ("injections", "cells"):
+        raise ValueError(f"unknown weights {weights!r}")
+    rows = []
+    for point in surface.points:
+        counts = host_counts(surface.members, point)
+        if isinstance(weights, str) and weights == "injections":
+            rows.append(_pooled(surface, counts, point, axis))
+        else:
+            units = _cell_weights(surface, weights if isinstance(weights, pl.DataFrame) else None)
+            rows.append(_weighted_rows(surface, counts, point, axis, units, label or "supported cells alike"))
+    return MARGINALS.conform(nulls(pl.concat(rows)))
+
+
+def survey_weighted(surface: Surface, conditions: pl.DataFrame) -> pl.DataFrame:
+    """Completeness per theta_E for the survey's own joint distribution of conditions.
+
+    Parameters
+    ----------
+    conditions : ``psf_bin``, ``depth_bin`` (-1 or null: outside the grid), ``n`` objects, and optionally ``type``;
+    with it,
+        and where the injections know their host's TYPE, each TYPE of a cell is weighted by its own number of objects.
+
+    Returns ------- One row per operating point and theta_E: the value *for the supported share*, its interval, the
+    shares of the survey that are outside the grid, empty and insufficient, and ``bound_lo`` / ``bound_hi``: the
+    completeness of the whole survey if nothing, or everything, were found in the unsupported share.
+    """
+    for column in ("psf_bin", "depth_bin", "n"):
+        if column not in conditions.columns:
+            raise BadInput("survey weights need this column", column=column)
+    by_type = "type" in conditions.columns and surface.members["host_type"].null_count() == 0
+    if conditions["n"].null_count() or (conditions["n"] < 0).any() or conditions["n"].sum() <= 0:
+        raise BadInput("numbers of objects must be given, not negative, and not all zero", column="n")
+    table = conditions.select(
+        pl.col("psf_bin").cast(pl.Int16).fill_null(-1).alias("i_psf"),
+        pl.col("depth_bin").cast(pl.Int16).fill_null(-1).alias("i_depth"),
+        *([pl.col("type").cast(pl.String).alias("host_type")] if by_type else []),
+        pl.col("n").cast(pl.Float64).alias("weight"),
+    )
+    keys = ["i_psf", "i_depth", *(["host_type"] if by_type else [])]
+    table = table.group_by(keys).agg(pl.col("weight").sum()).sort(keys)
+    table = table.with_columns(pl.col("weight") / pl.col("weight").sum())
+    _, n_psf, n_depth = surface.grid.shape
+    inside = pl.col("i_psf").is_between(0, n_psf - 1) & pl.col("i_depth").is_between(0, n_depth - 1)
+    outside = float(table.filter(~inside)["weight"].sum())
+    within = table.filter(inside)
+    least = surface.settings.min_per_stratum if by_type else surface.settings.min_per_cell
+    thetas = pl.DataFrame({"i_theta": np.arange(surface.grid.shape[0], dtype=np.int16)})
+    label = "survey: PSF x depth" + (" x TYPE" if by_type else "")
+    rows = []
+    for point in surface.points:
+        counts = host_counts(surface.members, point)
+        unit = ["i_theta", *keys]
+        n_unit = counts.group_by(unit).agg(pl.col("n").sum().alias("n_unit"))
+        units = (
+            thetas.join(within, how="cross")
+            .join(n_unit, on=unit, how="left")
+            .with_columns(pl.col("n_unit").fill_null(0))
+        )
+        units = units.with_columns((pl.col("n_unit") >= least).alias("ok"))
+        frame = _weighted_rows(surface, counts, point, "theta_e", units, label, unit=unit, total_weight=1.0)
+        shares = units.group_by("i_theta").agg(
+            pl.col("weight").filter(pl.col("n_unit") == 0).sum().alias("share_empty"),
+            pl.col("weight").filter((pl.col("n_unit") > 0) & ~pl.col("ok")).sum().alias("share_insufficient"),
+        )
+        rows.append(
+            frame.join(shares, left_on="i_axis", right_on="i_theta", how="left").with_columns(
+                pl.lit(outside).alias("share_outside"), pl.col("share_empty", "share_insufficient").fill_null(0.0)
+            )
+        )
+    found = (pl.col("completeness").fill_nan(None) * pl.col("share_supported")).fill_null(0.0)
+    frame = pl.concat(rows).with_columns(
+        found.clip(0, 1).alias("bound_lo"), (found + 1 - pl.col("share_supported")).clip(0, 1).alias("bound_hi")
+    )
+    return SURVEY.conform(nulls(frame))
+
+
+def host_counts(members: pl.DataFrame, point: OperatingPoint) -> pl.DataFrame:
+    """Counts per cell and host at one operating point: ``n``, ``k``, and ``k_lo68`` ... at the bounds of the
+    threshold."""
+    score = pl.col("injection_score")
+    return (
+        members.group_by([*_CELL, "host_type", "host"])
+        .agg(
+            pl.len().cast(pl.Int64).alias("n"),
+            (score >= point.cut).sum().cast(pl.Int64).alias("k"),
+            *((score >= getattr(point, b)).sum().cast(pl.Int64).alias(f"k_{b}") for b in _BOUNDS),
+        )
+        .sort([*_CELL, "host"])
+    )
+
+
+def _pooled(surface: Surface, counts: pl.DataFrame, point: OperatingPoint, axis: AxisName) -> pl.DataFrame:
+    kept = pl.col(_INDEX[axis]) if axis != "all" else pl.lit(0, pl.Int16)
+    length = len(getattr(surface.grid, axis)) if axis != "all" else 1
+    per_host = (
+        counts.with_columns(kept.cast(pl.Int16).alias("i_axis"))
+        .group_by("i_axis", "host")
+        .agg(pl.col("n", "k", *(f"k_{b}" for b in _BOUNDS)).sum())
+        .sort("i_axis", "host")
+    )
+    group = per_host["i_axis"].to_numpy()
+    host = beta_binomial(group, per_host["n"], per_host["k"], length, LEVELS)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        c = host.k / host.n
+        recount = {b: np.bincount(group, per_host[f"k_{b}"], length) / host.n for b in _BOUNDS}
+    ok = (
+        _supported(surface)
+        .join(counts.group_by(_CELL).agg(pl.col("n").sum()), on=_CELL, how="inner")
+        .with_columns(kept.cast(pl.Int16).alias("i_axis"))
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.bincount(ok["i_axis"], (ok["n"] * ok["ok"]).to_numpy(), length) / host.n
+    return _rows(
+        surface,
+        point,
+        axis,
+        "injections: each counts once",
+        np.arange(length),
+        host.n,
+        host.k,
+        host.n_hosts,
+        host.n_eff,
+        c,
+        host.intervals,
+        recount,
+        share,
+        NAME,
+    )
+
+
+def _supported(surface: Surface) -> pl.DataFrame:
+    first = surface.cells.filter(pl.col("operating_point") == surface.points[0].name)
+    return first.select(*_CELL, (pl.col("support") == "supported").alias("ok"))
+
+
+def _cell_weights(surface: Surface, given: pl.DataFrame | None) -> pl.DataFrame:
+    """Every cell with ``weight`` (summing to 1 over the grid) and ``ok``."""
+    cells = _supported(surface)
+    if given is None:
+        return cells.with_columns(pl.col("ok").cast(pl.Float64).alias("weight"))
+    keys = [c for c in _CELL if c in given.columns]
+    if not keys or "weight" not in given.columns:
+        raise BadInput("weights need `weight` and at least one of i_theta, i_psf, i_depth", column="weight")
+    if given.select(keys).is_duplicated().any():
+        raise BadInput(f"weights repeat a condition ({', '.join(keys)})", column=keys[0])
+    w = given["weight"].cast(pl.Float64)
+    if w.null_count() or not w.is_finite().all() or (w < 0).any() or not w.sum() > 0:
+        raise BadInput("weights must be finite, not negative, and not all zero", column="weight")
+    clean = given.select(*(pl.col(k).cast(pl.Int16) for k in keys), pl.col("weight").cast(pl.Float64))
+    lost = clean.join(cells, on=keys, how="anti")["weight"].sum()
+    if lost > 0:
+        raise BadInput(f"a weight of {lost:g} lies outside the grid; leave it out and state it", column=keys[0])
+    return cells.join(clean, on=keys, how="left").with_columns(pl.col("weight").fill_null(0.0))
+
+
+def _weighted_rows(
+    surface: Surface,
+    counts: pl.DataFrame,
+    point: OperatingPoint,
+    axis: AxisName,
+    units: pl.DataFrame,
+    label: str,
+    *,
+    unit: Sequence[str] = _CELL,
+    total_weight: float | None = None,
+) -> pl.DataFrame:
+    length = len(getattr(surface.grid, axis)) if axis != "all" else 1
+    kept = pl.col(_INDEX[axis]) if axis != "all" else pl.lit(0, pl.Int16)
+    units = units.sort(list(unit)).with_columns(kept.cast(pl.Int64).alias("group")).with_row_index("u")
+    used = counts.join(
+        units.filter(pl.col("ok") & (pl.col("weight") > 0)).select(*unit, "u", "group"), on=list(unit), how="inner"
+    )
+    used = used.sort("u", "host")
+    u, host = (
+        used["u"].to_numpy().astype(np.int64),
+        np.unique(used["host"].to_numpy().astype(str), return_inverse=True)[1],
+    )
+    group_of = units["group"].to_numpy()
+    own = beta_binomial(u, used["n"], used["k"], units.height, LEVELS)
+    out = {name: np.full(length, np.nan) for name in ("c", "n_eff", "share", *_BOUNDS)}
+    n, k, hosts = (np.zeros(length, np.int64) for _ in range(3))
+    weight = units["weight"].to_numpy()
+    for g in range(length):
+        mine = group_of == g
+        whole = total_weight if total_weight is not None else weight[mine].sum()
+        live = mine & (own.n > 0)
+        out["share"][g] = weight[live].sum() / whole if whole > 0 else np.nan
+        if not live.any():
+            continue
+        rows = np.flatnonzero(live[u])
+        w = np.where(live, weight, 0) / weight[live].sum()
+        n[g], k[g], hosts[g] = own.n[live].sum(), own.k[live].sum(), np.unique(host[rows]).size
+        safe = np.maximum(own.n, 1)
+        for name, column in (("c", "k"), *((b, f"k_{b}") for b in _BOUNDS)):
+            total = np.bincount(u[rows], used[column].to_numpy()[rows], units.height)
+            out[name][g] = float(np.sum(w * total / safe))
+        out["n_eff"][g] = _effective_n(w[live], own.n[live], own.k[live], own.n_eff[live]) / _shared_hosts(
+            w, own.n, own.k, u[rows], host[rows], used["n"].to_numpy()[rows], used["k"].to_numpy()[rows]
+        )
+    n_eff = np.clip(out["n_eff"], 0, np.where(n > 0, n, np.nan))
+    c = np.clip(out["c"], 0, 1)
+    intervals = {}
+    for level in LEVELS:
+        raw = jeffreys(np.nan_to_num(c * n_eff), np.nan_to_num(n_eff), level)
+        intervals[level] = Interval(
+            np.where(n > 0, raw.lo, np.nan), np.where(n > 0, raw.hi, np.nan), level, WEIGHTED_NAME
+        )
+    recount = {b: np.clip(out[b], 0, 1) for b in _BOUNDS}
+    return _rows(
+        surface,
+        point,
+        axis,
+        label,
+        np.arange(length),
+        n,
+        k,
+        hosts,
+        n_eff,
+        c,
+        intervals,
+        recount,
+        out["share"],
+        WEIGHTED_NAME,
+    )
+
+
+def _effective_n(w: F64, n: I64, k: I64, n_eff: F64) -> float:
+    """C(1-C)/V of the stratified estimate; each p_c is drawn towards C by one trial, so that V > 0 where k = 0."""
+    middle = float(np.clip(np.sum(w * k / n), 0.5 / n.sum(), 1 - 0.5 / n.sum()))
+    p = (k + middle) / (n + 1)
+    centre = float(np.sum(w * p))
+    return float(centre * (1 - centre) / np.sum(w**2 * p * (1 - p) / np.maximum(n_eff, 0.5)))
+
+
+def _shared_hosts(w: F64, n: I64, k: I64, u: I64, host: I64, n_h: I64, k_h: I64) -> float:
+    """Variance with hosts as clusters over the variance without, at least 1: what sharing hosts between cells costs."""
+    z = w[u] / np.maximum(n[u], 1) * (k_h - k[u] / np.maximum(n[u], 1) * n_h)
+    apart = float(np.sum(z**2))
+    return max(1.0, float(np.sum(np.bincount(host, z) ** 2)) / apart) if apart > 0 else 1.0
+
+
+def _rows(
+    surface: Surface,
+    point: OperatingPoint,
+    axis: AxisName,
+    label: str,
+    index: I64,
+    n: I64,
+    k: I64,
+    hosts: I64,
+    n_eff: F64,
+    c: F64,
+    intervals: dict[float, Interval],
+    recount: dict[str, F64],
+    share: F64,
+    name: str,
+) -> pl.DataFrame:
+    total = {
+        level: with_threshold_error(c, own, recount[f"hi{round(100 * level)}"], recount[f"lo{round(100 * level)}"])
+        for level, own in intervals.items()
+    }
+    m = index.size
+    return pl.DataFrame(
+        {
+            "operating_point": [point.name] * m,
+            "weighting": [label] * m,
+            "axis": [axis] * m,
+            "i_axis": index.astype(np.int16),
+            "axis_centre": list(getattr(surface.grid, axis).centres) if axis != "all" else [float("nan")],
+            "n_injections": n,
+            "n_found": k,
+            "n_unique_hosts": hosts,
+            "n_effective": n_eff,
+            "completeness": c,
+            **bounds("host", intervals),
+            **bounds("total", total),
+            "total_method": [point.total_name(name)] * m,
+            "share_supported": np.clip(share, 0, 1),
+        }
+    )
