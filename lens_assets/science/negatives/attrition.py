@@ -1,0 +1,119 @@
+"""The attrition table: what each filter removed in turn, what it would have removed alone, and what is left where.
+
+One row a filter (``kind = "filter"``), a stratum (``"stratum"``) and a pool or category (``"pool"``). The tables of
+tiles add up: merging is a sum, so the table of a run does not depend on how the sky was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lens_assets.science.errors import Rejections, UnbalancedCount
+
+Bool = npt.NDArray[np.bool_]
+
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "kind": pl.String,
+    "step": pl.String,
+    "order": pl.Int32,
+    "n_in": pl.Int64,
+    "removed": pl.Int64,
+    "n_left": pl.Int64,
+    "removed_alone": pl.Int64,
+}
+
+STRATA_FROM, POOLS_FROM = 100, 100_000
+"""First ``order`` of the stratum rows and of the pool rows."""
+
+
+def tally(passes: Sequence[tuple[str, Bool]], n: int) -> tuple[Bool, pl.DataFrame]:
+    """Apply filters in order.
+
+    Parameters
+    ----------
+    passes : (step, whether each of the ``n`` rows passes) in order of application.
+    n : rows that came in.
+
+    Returns
+    -------
+    Which rows pass all, and the ``"filter"`` rows of the attrition table: ``n_in`` before the step, ``removed`` by
+    it, the ``n_left`` after it, and ``removed_alone``, what the step would have removed had it been the only one.
+    """
+    keep = np.ones(n, bool)
+    rows = []
+    for order, (step, ok) in enumerate(passes):
+        before = int(keep.sum())
+        keep &= ok
+        left = int(keep.sum())
+        rows.append(("filter", step, order, before, before - left, left, int(n - ok.sum())))
+    return keep, pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def counted(kind: str, before: pl.Series, after: pl.Series, first_order: int) -> pl.DataFrame:
+    """Rows that count the members of each value before and after all filters (null is shown as ``"null"``)."""
+    n_in, n_left = (dict(s.fill_null("null").value_counts().iter_rows()) for s in (before, after))
+    rows = [
+        (kind, str(name), first_order + i, n_in[name], n_in[name] - n_left.get(name, 0), n_left.get(name, 0), None)
+        for i, name in enumerate(sorted(n_in))
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def merge_attrition(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The table of a run from those of its tiles: counts added up row by row.
+
+    Raises :class:`UnbalancedCount` when a sum contradicts itself (a filter's ``n_in`` is not what the one before left).
+    """
+    if not tables:
+        return pl.DataFrame(schema=SCHEMA)
+    filters = [t.filter(pl.col("kind") == "filter")["step"].to_list() for t in tables]
+    if any(f != filters[0] for f in filters):
+        raise UnbalancedCount(f"tiles were screened by different filters: {sorted({tuple(f) for f in filters})}")
+    every = pl.concat([t.select(list(SCHEMA)).cast(SCHEMA) for t in tables])  # type: ignore[arg-type]
+    is_filter, is_stratum = pl.col("kind") == "filter", pl.col("kind") == "stratum"
+    summed = (
+        every.group_by("kind", "step")
+        .agg(
+            pl.col("order").min(),
+            pl.col("n_in", "removed", "n_left").sum(),
+            pl.when(pl.col("removed_alone").is_null().any())
+            .then(None)
+            .otherwise(pl.col("removed_alone").sum())
+            .alias("removed_alone"),
+        )
+        .with_columns(rank=pl.when(is_filter).then(0).when(is_stratum).then(1).otherwise(2))
+        .sort("rank", pl.when(is_stratum).then(0).otherwise(pl.col("order")), "step")
+    )
+    # tiles hold different strata: number those of the union afresh
+    merged = summed.with_columns(
+        order=pl.when(is_stratum)
+        .then(pl.int_range(pl.len()) - int(summed.select(is_filter.sum()).item()) + STRATA_FROM)
+        .otherwise(pl.col("order"))
+        .cast(pl.Int32)
+    ).select(list(SCHEMA))
+    reconcile(merged)
+    return merged
+
+
+def reconcile(table: pl.DataFrame) -> None:
+    """Raise :class:`UnbalancedCount` unless in = out + removed at every step, and strata and pools add up."""
+    steps = table.filter(pl.col("kind") == "filter").sort("order")
+    if not steps.height:
+        return
+    removed = Rejections()
+    for name, n in steps.select("step", "removed").iter_rows():
+        removed.add(name, n)
+    n_in, n_left = int(steps["n_in"][0]), int(steps["n_left"][-1])
+    removed.check(n_in, n_left)
+    if steps["n_in"].to_list()[1:] != steps["n_left"].to_list()[:-1]:
+        raise UnbalancedCount("a filter did not get what the one before it left")
+    strata = table.filter(pl.col("kind") == "stratum")
+    if strata.height and (strata["n_in"].sum(), strata["n_left"].sum()) != (n_in, n_left):
+        raise UnbalancedCount("strata do not add up to the rows that came in and were left")
+    pools = table.filter((pl.col("kind") == "pool") & pl.col("step").is_in(["N1", "N2"]))
+    if pools.height and pools["n_left"].sum() != n_left:
+        raise UnbalancedCount("N1 and N2 do not add up to the rows that were left")

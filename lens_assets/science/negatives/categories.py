@@ -1,0 +1,134 @@
+"""N1 and N2: which eligible objects are hard confusers by the catalogue alone.
+
+Each category is a *proxy* named as such; thresholds are in ``settings.N2Thresholds``. An object may carry several
+flags, and the primary category is the first of them in the stated priority. N2 is every flagged object, N1 every
+other; how many of each train a detector is set by sampling (``sample``), never here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from scipy.spatial import cKDTree
+
+from lens_assets.science.negatives.attrition import Bool
+from lens_assets.science.negatives.selection import maskbits_value
+from lens_assets.science.negatives.settings import CATEGORIES, N2Thresholds
+from lens_assets.science.negatives.strata import need
+from lens_assets.science.sphere import chord, unit_vectors
+
+F64 = np.ndarray
+
+_NEEDED = (
+    "release", "brickid", "objid", "type", "ra", "dec", "flux_r", "mag_r", "gr", "shape_r", "sersic", "ellipticity",
+    "maskbits", "ref_cat", "fracflux_g", "fracflux_r", "fracflux_z",
+)  # fmt: skip
+
+
+def _ge(column: str, bound: float) -> pl.Expr:
+    return pl.col(column).is_finite() & (pl.col(column) >= bound)
+
+
+def _le(column: str, bound: float) -> pl.Expr:
+    return pl.col(column).is_finite() & (pl.col(column) <= bound)
+
+
+def catalogue_flags(t: N2Thresholds) -> dict[str, pl.Expr]:
+    """The categories that follow from an object's own row, as expressions; null and NaN never flag."""
+    ser, dev, exp = (pl.col("type") == name for name in ("SER", "DEV", "EXP"))
+    gr_above = pl.col("gr").is_finite() & (pl.col("gr") > t.spiral_gr_min)
+    thin = exp | (ser & pl.col("sersic").is_finite() & (pl.col("sersic") < t.spiral_sersic_max))
+    return {
+        "ring-proxy": (dev | (ser & _ge("sersic", t.ring_sersic_min))) & _ge("flux_r", t.ring_flux_r_min),
+        "edge-on-proxy": _ge("ellipticity", t.edge_on_ellipticity_min) & _ge("shape_r", t.edge_on_radius_min),
+        "blue-clumpy-proxy": _le("gr", t.blue_gr_max) & _le("mag_r", t.blue_mag_r_max),
+        "large-galaxy-proxy": _ge("shape_r", t.large_radius_min) & _ge("flux_r", t.large_flux_r_min),
+        "spiral-proxy": gr_above & _le("gr", t.spiral_gr_max) & _ge("shape_r", t.spiral_radius_min) & thin,
+    }
+
+
+def _pairs(frame: pl.DataFrame, others: pl.DataFrame, arcsec: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(row in frame, row in others, separation in arcsec) of all pairs within ``arcsec``, an object with itself left
+    out.
+    """
+    none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    if not (frame.height and others.height):
+        return none
+    a = cKDTree(unit_vectors(frame["ra"].to_numpy(), frame["dec"].to_numpy()))
+    b = cKDTree(unit_vectors(others["ra"].to_numpy(), others["dec"].to_numpy()))
+    found = a.sparse_distance_matrix(b, chord(arcsec) * (1 + 1e-12), output_type="ndarray")
+    if not len(found):
+        return none
+    i, j = np.asarray(found["i"], np.int64), np.asarray(found["j"], np.int64)
+    sep = np.degrees(2 * np.arcsin(np.clip(found["v"] / 2, 0, 1))) * 3600
+    names = ("release", "brickid", "objid")
+    same = np.logical_and.reduce([frame[c].to_numpy()[i] == others[c].to_numpy()[j] for c in names])
+    return i[~same], j[~same], sep[~same]
+
+
+def bright_neighbour(frame: pl.DataFrame, others: pl.DataFrame, t: N2Thresholds) -> Bool:
+    """Whether another object lies in the 3-6" annulus with at least the stated flux, absolute and relative to its
+    own.
+    """
+    found = np.zeros(frame.height, bool)
+    others = others.filter(_ge("flux_r", t.neighbour_flux_r_min) & pl.col("ra").is_finite() & pl.col("dec").is_finite())
+    i, j, sep = _pairs(frame, others, t.neighbour_max_arcsec)
+    own = frame["flux_r"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
+    flux = others["flux_r"].cast(pl.Float64).to_numpy()
+    bright = (sep >= t.neighbour_min_arcsec) & (flux[j] >= t.neighbour_flux_ratio_min * own[i])
+    found[i[bright]] = True
+    return found
+
+
+def star_neighbour(frame: pl.DataFrame, others: pl.DataFrame, t: N2Thresholds) -> Bool:
+    """Whether a Tycho-2 star, or a Gaia star bright enough to leave a halo, lies within its radius (REF_CAT T2, GE)."""
+    found = np.zeros(frame.height, bool)
+    stars = others.filter(pl.col("ra").is_finite() & pl.col("dec").is_finite() & (pl.col("type") == "PSF"))
+    catalogue = pl.col("ref_cat").str.strip_chars()
+    for kind, radius in (
+        (catalogue == "T2", t.tycho_radius_arcsec),
+        ((catalogue == "GE") & _ge("flux_r", t.gaia_flux_r_min), t.gaia_radius_arcsec),
+    ):
+        found[_pairs(frame, stars.filter(kind.fill_null(False)), radius)[0]] = True
+    return found
+
+
+def categorise(
+    frame: pl.DataFrame,
+    thresholds: N2Thresholds,
+    *,
+    neighbours: pl.DataFrame | None = None,
+    priority: tuple[str, ...] = CATEGORIES,
+) -> pl.DataFrame:
+    """Add ``n2_flags`` (list, in order of priority), ``n2_category`` (the first of them, or null) and ``pool``.
+
+    Parameters
+    ----------
+    frame : eligible objects with finite positions and the ``sweeps`` columns.
+    neighbours : all objects that may be a neighbour or a star, eligible or not (default: ``frame`` itself). With one
+        tile's objects, a neighbour across the tile's border is not seen; pass the adjacent tiles' rows as well to
+        close that gap.
+    """
+    need(frame, _NEEDED, "categories of confusers")
+    others = frame if neighbours is None else neighbours
+    fracflux = pl.any_horizontal(_ge(f"fracflux_{b}", thresholds.fracflux_min).fill_null(False) for b in "grz")
+    bits = maskbits_value(thresholds.star_maskbits)
+    flags = frame.select(
+        *(expr.fill_null(False).alias(name) for name, expr in catalogue_flags(thresholds).items()),
+        (fracflux | pl.Series("bright", bright_neighbour(frame, others, thresholds))).alias("merger-blend-proxy"),
+        (
+            ((pl.col("maskbits").cast(pl.Int64) & bits) != 0).fill_null(False)
+            | pl.Series("star", star_neighbour(frame, others, thresholds))
+        ).alias("artefact-near-star-proxy"),
+    )
+    named = flags.select(
+        pl.concat_list(
+            pl.when(pl.col(name)).then(pl.lit(name)).otherwise(pl.lit(None, dtype=pl.String)) for name in priority
+        )
+        .list.drop_nulls()
+        .alias("n2_flags")
+    )["n2_flags"]
+    return frame.with_columns(named).with_columns(
+        n2_category=pl.col("n2_flags").list.first(),
+        pool=pl.when(pl.col("n2_flags").list.len() > 0).then(pl.lit("N2")).otherwise(pl.lit("N1")),
+    )
