@@ -103,13 +103,13 @@ def _write(folder: Path, relative: str, data: np.ndarray, header: fits.Header, h
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, checksum=checksum, overwrite=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sweep_builder():
     """(columns, write): values of a sweep, and how to write them."""
     return sweep_columns, write_sweep
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def brick_builder():
     """Write a brick's coadds under a root."""
     return write_brick

@@ -1,7 +1,7 @@
 """Columns of the survey catalogue (`sweeps`) and of the observing conditions (`conditions`).
 
-Names are the lower-case DR10 names. Where the release keeps a quantity in another unit elsewhere (PSFDEPTH is 1/nmgy^2 in
-sweeps and AB magnitudes in the brick table) the unit here is the one of this table.
+Names are the lower-case DR10 names. Where the release keeps a quantity in another unit elsewhere (PSFDEPTH is
+1/nmgy^2 in sweeps and AB magnitudes in the brick table) the unit here is the one of this table.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ MAG = tuple(
 GR = Column("gr", pl.Float64, "mag", "mag_g - mag_r; null without both", "derived", nullable=True, ucd="phot.color")
 RZ = Column("rz", pl.Float64, "mag", "mag_r - mag_z; null without both", "derived", nullable=True, ucd="phot.color")
 DEPTH = tuple(
-    Column(f"depth_{b}", pl.Float64, "mag", f"5-sigma point-source depth 22.5 - 2.5 log10(5 / sqrt(psfdepth_{b})); null for 0",
+    Column(f"depth_{b}", pl.Float64, "mag", f"5-sigma depth 22.5 - 2.5 log10(5 / sqrt(psfdepth_{b})); null for 0",
            "derived", nullable=True, ucd="phot.mag;stat.max")
     for b in BANDS
 )  # fmt: skip
@@ -70,10 +70,18 @@ SWEEPS_COLUMNS: tuple[Column, ...] = (
 )  # fmt: skip
 
 PSF_BIN = Column(
-    "psf_bin", pl.Int16, "", "index of the r-band PSF bin; -1 below, one past the last above, -9 not measured", "settings"
+    "psf_bin",
+    pl.Int16,
+    "",
+    "index of the r-band PSF bin; -1 below, one past the last above, -9 not measured",
+    "settings",
 )
 DEPTH_BIN = Column(
-    "depth_bin", pl.Int16, "", "index of the r-band depth bin; -1 below, one past the last above, -9 not measured", "settings"
+    "depth_bin",
+    pl.Int16,
+    "",
+    "index of the r-band depth bin; -1 below, one past the last above, -9 not measured",
+    "settings",
 )
 NOBS_BIN = Column("nobs_bin", pl.Int16, "", "index of the z-band exposure bin", "settings", lo=-1)
 N = Column("n", pl.Int64, "", "objects", "count", lo=0, ucd="meta.number")

@@ -1,1 +1,2 @@
-"""Surveys: reading a data release (sweeps, brick coadds, brick grid) and the observing conditions it was taken under."""
+"""Surveys: reading a data release (sweeps, brick coadds, brick grid) and the observing conditions it was taken
+under."""

@@ -1,8 +1,9 @@
 """One brick's coadds: images, weights, PSF size, exposures and masks as native arrays on one proven pixel grid.
 
-Facts relied on (DR10 `files` page): the data are in HDU 1, Rice-compressed; images are nanomaggies per pixel (MAGZERO 22.5),
-inverse variance 1/nmgy^2; a band without exposures has no file; where nothing was observed the value is 0, never NaN, and
-where invvar is 0 the image may hold anything. What is valid is decided by whoever cuts stamps, not here.
+Facts relied on (DR10 `files` page): the data are in HDU 1, Rice-compressed; images are nanomaggies per pixel (MAGZERO
+22.5), inverse variance 1/nmgy^2; a band without exposures has no file; where nothing was observed the value is 0,
+never NaN, and where invvar is 0 the image may hold anything. What is valid is decided by whoever cuts stamps, not
+here.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ _WCS_TOLERANCE = 1e-9
 class Brick:
     """A brick of a release, opened by :meth:`DataRelease.brick`.
 
-    ``paths`` maps (product, band or "") to a local file; the grid (shape, WCS), units and integrity of each are checked when
-    it is read, and that of image and invvar of every band when the brick is opened.
+    ``paths`` maps (product, band or "") to a local file; the grid (shape, WCS), units and integrity of each are
+    checked when it is read, and that of image and invvar of every band when the brick is opened.
     """
 
     cell: BrickCell
@@ -70,7 +71,9 @@ class Brick:
         """Celestial WCS of the pixel grid, from the header (TAN, 0.262 arcsec)."""
         return self._grid["wcs"]
 
-    def pixel_of(self, ra: npt.ArrayLike, dec: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def pixel_of(
+        self, ra: npt.ArrayLike, dec: npt.ArrayLike
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """0-based (x, y) of positions in degrees; an integer is a pixel's centre, ``array[y, x]`` the pixel."""
         x, y = self.wcs.all_world2pix(np.asarray(ra, float), np.asarray(dec, float), 0)
         return np.asarray(x, float), np.asarray(y, float)
@@ -123,7 +126,7 @@ class Brick:
             raw = hdus[1] if len(hdus) > 1 else hdus[0]
             if isinstance(raw, fits.BinTableHDU) and "ZIMAGE" not in raw.header:
                 raise BadInput("HDU 1 is a table, not an image", file=str(path))
-        with _images(path) as hdus:
+        with _Images(path) as hdus:
             header = (hdus[1] if len(hdus) > 1 else hdus[0]).header.copy()
         self._check_header(header, product, band, path)
         return header
@@ -159,7 +162,7 @@ class Brick:
         path = self._path(product, band)
         if not (product in ("image", "invvar") and band):
             self._header(product, band)
-        with _images(path) as hdus:
+        with _Images(path) as hdus:
             try:
                 data = (hdus[1] if len(hdus) > 1 else hdus[0]).data
             except (OSError, ValueError, TypeError, IndexError, RuntimeError) as fault:
@@ -169,7 +172,7 @@ class Brick:
         return np.asarray(data)
 
 
-class _images:
+class _Images:
     """astropy's decompressed view of a file that :mod:`fitsfile` has already proven whole."""
 
     def __init__(self, path: Path) -> None:

@@ -1,8 +1,9 @@
 """The brick tables of a release, and their closed form.
 
 ``survey-bricks.fits.gz`` (all sky) is arithmetic, so it is only read to be proven equal to it. The per-release table
-(``survey-bricks-dr10-south.fits.gz``) says which bricks were observed, with two traps this reader removes: its PSFDEPTH is in
-AB magnitudes (1/nmgy^2 in sweeps), and it has both ``nexp_g`` (exposures) and ``nexp`` (objects of type EXP).
+(``survey-bricks-dr10-south.fits.gz``) says which bricks were observed, with two traps this reader removes: its
+PSFDEPTH is in AB magnitudes (1/nmgy^2 in sweeps), and it has both ``nexp_g`` (exposures) and ``nexp`` (objects of
+type EXP).
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def _column(table: dict[str, np.ndarray], name: str, path: Path) -> np.ndarray:
 def read_brick_table(path: str | Path) -> pl.DataFrame:
     """Read ``survey-bricks.fits.gz`` and prove that it is the closed-form grid; the columns of :func:`brick_table`.
 
-    Raises :class:`BadInput` for a truncated file, a missing column, or a brick whose name or edges differ from the grid.
+    Raises :class:`BadInput` for a truncated file, a missing column, or a brick whose name or edges differ from the
+    grid.
     """
     path = Path(path)
     table = _open(path)
@@ -73,17 +75,22 @@ def read_brick_table(path: str | Path) -> pl.DataFrame:
     wrong = np.flatnonzero(names != ours["brickname"].to_numpy().astype(str))
     if len(wrong):
         row = int(order[wrong[0]])
-        raise BadInput(f"{names[wrong[0]]!r} is not the brick of its BRICKID", file=str(path), column="BRICKNAME", row=row)
+        raise BadInput(
+            f"{names[wrong[0]]!r} is not the brick of its BRICKID", file=str(path), column="BRICKNAME", row=row
+        )
     for key in ("ra", "dec", "ra1", "ra2", "dec1", "dec2"):
         far = np.flatnonzero(np.abs(_column(table, key, path)[order] - ours[key].to_numpy()) > _EDGE_TOLERANCE_DEG)
         if len(far):
-            raise BadInput("differs from the closed-form grid", file=str(path), column=key.upper(), row=int(order[far[0]]))
+            raise BadInput(
+                "differs from the closed-form grid", file=str(path), column=key.upper(), row=int(order[far[0]])
+            )
     return ours
 
 
 def read_observed_bricks(path: str | Path) -> pl.DataFrame:
-    """Read the per-release table: brickname, brickid, nexp_{b} (median exposures; 0 = no coadd file), psfsize_{b} (arcsec),
-    psfdepth_{b}_mag and galdepth_{b}_mag (5-sigma AB magnitude, null where unobserved), ebv; sorted by brickid.
+    """Read the per-release table: brickname, brickid, nexp_{b} (median exposures; 0 = no coadd file), psfsize_{b}
+    (arcsec), psfdepth_{b}_mag and galdepth_{b}_mag (5-sigma AB magnitude, null where unobserved), ebv; sorted by
+    brickid.
 
     Raises :class:`BadInput` when a depth is not a magnitude.
     """
@@ -103,7 +110,7 @@ def read_observed_bricks(path: str | Path) -> pl.DataFrame:
             bad = np.flatnonzero(seen & ~((values > _MAG_RANGE[0]) & (values < _MAG_RANGE[1])))
             if len(bad):
                 raise BadInput(
-                    f"{values[bad[0]]:.4g} is no AB magnitude; the brick table has magnitudes, only sweeps have 1/nmgy^2",
+                    f"{values[bad[0]]:.4g} is no AB magnitude; this table has magnitudes, sweeps have 1/nmgy^2",
                     file=str(path), column=f"{stem}_{band}", row=int(bad[0]),
                 )  # fmt: skip
             out[f"{stem}_{band}_mag"] = np.where(seen, values, np.nan)

@@ -1,6 +1,8 @@
-"""The survey's own joint distribution of observing conditions and type: what survey-weighted completeness is weighted by.
+"""The survey's own joint distribution of observing conditions and type: what survey-weighted completeness is weighted
+by.
 
-Values outside the grid are counted in bins of their own, never snapped to the edge bin: see ``settings`` for their numbers.
+Values outside the grid are counted in bins of their own, never snapped to the edge bin: see ``settings`` for their
+numbers.
 """
 
 from __future__ import annotations

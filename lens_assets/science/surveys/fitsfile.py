@@ -1,4 +1,5 @@
-"""What a FITS file must be before anything is read from it: FITS at all, complete, and with the bytes its DATASUM promises.
+"""What a FITS file must be before anything is read from it: FITS at all, complete, and with the bytes its DATASUM
+promises.
 
 astropy only warns when a file is shorter than its headers say and then pads or fails late; a survey loses days to that.
 Nothing here knows what the file means: sweeps and bricks do.
@@ -20,7 +21,8 @@ _BLOCK = 2880
 
 
 def check_magic(path: Path) -> None:
-    """Raise :class:`BadInput` when the file is absent, empty, a web page (a server's error with status 200) or not FITS."""
+    """Raise :class:`BadInput` when the file is absent, empty, a web page (a server's error with status 200) or not
+    FITS."""
     try:
         with open(path, "rb") as stream:
             head = stream.read(512)

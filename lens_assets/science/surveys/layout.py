@@ -1,7 +1,8 @@
-"""Where things are in a Legacy Surveys data release: names of sweeps, bricks and coadds, and the closed-form brick grid.
+"""Where things are in a Legacy Surveys data release: names of sweeps, bricks and coadds, and the closed-form brick
+grid.
 
-Pure arithmetic and strings; reading is in ``reader``. Facts: legacysurvey.org DR10 `files` page, and the brick grid checked
-against BRICKIDs of DR7 sweeps and DR10 stamps (662,174 bricks).
+Pure arithmetic and strings; reading is in ``reader``. Facts: legacysurvey.org DR10 `files` page, and the brick grid
+checked against BRICKIDs of DR7 sweeps and DR10 stamps (662,174 bricks).
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ class BrickCell:
     dec2: float
 
     def coadd(self, product: str, band: str | None = None) -> str:
-        """Path of a coadd below the root: ``image``, ``invvar``, ``psfsize``, ``nexp`` (with a band) or ``maskbits``."""
+        """Path of a coadd below the root: ``image``, ``invvar``, ``psfsize``, ``nexp`` (with a band) or
+        ``maskbits``."""
         stem = f"{COADD_DIR}/{self.name[:3]}/{self.name}/legacysurvey-{self.name}-{product}"
         return f"{stem}-{band}.fits.fz" if band else f"{stem}.fits.fz"
 

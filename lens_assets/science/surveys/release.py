@@ -1,8 +1,8 @@
 """A data release at a root: a folder, ``file:``, ``s3://`` or ``https://``, laid out like the public DR10.
 
-The only place that knows whether a file is near or far. Remote files are fetched whole into a cache (to a temporary name,
-then renamed) and read from there; a local release is read in place. A failed listing is an error, never an empty list, and
-a file counts as missing only when the server says so: a failed connection is not a missing band.
+The only place that knows whether a file is near or far. Remote files are fetched whole into a cache (to a temporary
+name, then renamed) and read from there; a local release is read in place. A failed listing is an error, never an
+empty list, and a file counts as missing only when the server says so: a failed connection is not a missing band.
 """
 
 from __future__ import annotations
@@ -110,8 +110,9 @@ class DataRelease:
         return sha256_file(self.sweep_path(tile))
 
     def brick(self, brickname: str, products: Sequence[str] = PRODUCTS) -> Brick:
-        """Open a brick: all of ``products`` for g, r, z and the mask; see :class:`Brick`. Remote files are fetched once and
-        then trusted (a published release does not change its coadds: clear the cache if a mirror was rewritten)."""
+        """Open a brick: all of ``products`` for g, r, z and the mask; see :class:`Brick`. Remote files are fetched
+        once and then trusted (a published release does not change its coadds: clear the cache if a mirror was
+        rewritten)."""
         cell = brick_of_name(brickname)
         wanted = [(p, b) for p in products for b in BANDS] + [("maskbits", "")]
         paths = {}
@@ -120,7 +121,9 @@ class DataRelease:
             with contextlib.suppress(_Missing):
                 paths[product, band] = self._fetch(relative) if self.remote else self._present(relative)
         if not paths:
-            raise BadInput(f"the release has no coadds of brick {brickname}", file=f"{self.root}/{cell.coadd('image', 'r')}")
+            raise BadInput(
+                f"the release has no coadds of brick {brickname}", file=f"{self.root}/{cell.coadd('image', 'r')}"
+            )
         return Brick(cell, paths, self.settings.verify_datasum)
 
     def _names(self, folder: str) -> list[str]:
@@ -128,12 +131,16 @@ class DataRelease:
             try:
                 return os.listdir(f"{self.root}/{folder}")
             except (FileNotFoundError, NotADirectoryError) as fault:
-                raise BadInput("no such folder: is this the root of a DR10 release?", file=f"{self.root}/{folder}") from fault
+                raise BadInput(
+                    "no such folder: is this the root of a DR10 release?", file=f"{self.root}/{folder}"
+                ) from fault
         url = f"{self.root}/{folder}/"
         try:
             return [str(n).rstrip("/").rsplit("/", 1)[-1] for n in self._fs.ls(url, detail=False)]
         except FileNotFoundError as fault:
-            raise BadInput("no such folder, or the server does not list it; give the tiles by name", file=url) from fault
+            raise BadInput(
+                "no such folder, or the server does not list it; give the tiles by name", file=url
+            ) from fault
 
     def _present(self, relative: str) -> Path:
         path = Path(self.root) / relative
@@ -164,7 +171,9 @@ class DataRelease:
         try:
             self._fs.get_file(url, str(scratch))
             if version is not None and not version.startswith((f"{scratch.stat().st_size}-", "None-")):
-                raise OSError(f"{url}: the download stopped at {scratch.stat().st_size} bytes of {version.split('-')[0]}")
+                raise OSError(
+                    f"{url}: the download stopped at {scratch.stat().st_size} bytes of {version.split('-')[0]}"
+                )
             _sync(scratch)
             note.unlink(missing_ok=True)
             os.replace(scratch, path)
@@ -186,4 +195,3 @@ class _Missing(BadInput):
 def _sync(path: Path) -> None:
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
-

@@ -1,7 +1,7 @@
 """The schema of a DR10 sweep as far as the platform relies on it, and how the other releases give themselves away.
 
-Source: DR10 `files` page (column list, types, units). A wrong release must be named as such: a DR8 sweep has nearly the same
-columns, and a 16-bit MASKBITS silently loses SUB_BLOB.
+Source: DR10 `files` page (column list, types, units). A wrong release must be named as such: a DR8 sweep has nearly
+the same columns, and a 16-bit MASKBITS silently loses SUB_BLOB.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ def _bands(stem: str) -> tuple[str, ...]:
 
 _FLOATS = (
     "EBV", *_bands("FLUX"), "FLUX_W1", *_bands("FLUX_IVAR"), *_bands("MW_TRANSMISSION"), *_bands("FRACFLUX"),
-    *_bands("FRACMASKED"), *_bands("PSFSIZE"), *_bands("PSFDEPTH"), *_bands("GALDEPTH"), "SHAPE_R", "SHAPE_E1", "SHAPE_E2",
-    "SERSIC",
+    *_bands("FRACMASKED"), *_bands("PSFSIZE"), *_bands("PSFDEPTH"), *_bands("GALDEPTH"),
+    "SHAPE_R", "SHAPE_E1", "SHAPE_E2", "SERSIC",
 )  # fmt: skip
 FINITE = _FLOATS
 """Columns whose value must be finite for a row to stay."""
 
 FORMATS: dict[str, str] = {
     "RELEASE": "I", "BRICKID": "J", "BRICKNAME": "A", "OBJID": "J", "TYPE": "A", "RA": "D", "DEC": "D",
-    **dict.fromkeys(_FLOATS, "E"), **dict.fromkeys(_bands("NOBS"), "I"), "MASKBITS": "J", "FITBITS": "I", "REF_CAT": "A",
+    **dict.fromkeys(_FLOATS, "E"), **dict.fromkeys(_bands("NOBS"), "I"), "MASKBITS": "J", "FITBITS": "I",
+    "REF_CAT": "A",
 }  # fmt: skip
 """FITS format letter of every needed column (DR10 `files` page): I int16, J int32, E float32, D float64, A text."""
 NEEDED = tuple(FORMATS)
@@ -93,7 +94,9 @@ def check_release(release: npt.NDArray[Any], series: int, path: Path) -> None:
     if len(wrong):
         row = int(wrong[0])
         number = int(release[row])
-        raise BadInput(f"RELEASE {number} is of DR{number // 1000}, not DR{series}", file=str(path), column="RELEASE", row=row)
+        raise BadInput(
+            f"RELEASE {number} is of DR{number // 1000}, not DR{series}", file=str(path), column="RELEASE", row=row
+        )
 
 
 def check_depth_units(arrays: dict[str, npt.NDArray[Any]], path: Path) -> None:
@@ -105,7 +108,7 @@ def check_depth_units(arrays: dict[str, npt.NDArray[Any]], path: Path) -> None:
     for stem in ("PSFDEPTH", "GALDEPTH"):
         positive = [v[v > 0] for v in (arrays[name] for name in _bands(stem))]
         if all(len(v) for v in positive) and all(
-            18 < np.nanquantile(v, 0.01) and np.nanquantile(v, 0.99) < 28 for v in positive
+            np.nanquantile(v, 0.01) > 18 and np.nanquantile(v, 0.99) < 28 for v in positive
         ):
             raise BadInput(
                 f"values {positive[1].min():.4g}..{positive[1].max():.4g} in every band look like AB magnitudes, "

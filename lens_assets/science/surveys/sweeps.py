@@ -1,8 +1,8 @@
 """One sweep file to one table: schema proven, rows cleaned with every rejection counted, magnitudes and depths derived.
 
-Only the needed columns are read, straight from the memory-mapped binary table in blocks of rows (a block stays in the CPU
-cache while its columns are picked out), and turned from FITS's big-endian to native order. What does not belong here: any
-cut of science. A row leaves only because it is not a usable primary object (see :func:`_clean`).
+Only the needed columns are read, straight from the memory-mapped binary table in blocks of rows (a block stays in the
+CPU cache while its columns are picked out), and turned from FITS's big-endian to native order. What does not belong
+here: any cut of science. A row leaves only because it is not a usable primary object (see :func:`_clean`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def read_sweep(path: str | Path, tile: str, settings: Settings | None = None) ->
 
     Returns
     -------
-    the ``sweeps`` table (sorted by galaxy_id; ``row`` is the row in the file) and the counted rejections, which balance:
-    rows in the file = rows out + rejected.
+    the ``sweeps`` table (sorted by galaxy_id; ``row`` is the row in the file) and the counted rejections, which
+    balance: rows in the file = rows out + rejected.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def _brick_names(a: Arrays, path: Path) -> list[npt.NDArray[Any]]:
         except BadInput as fault:
             raise BadInput(str(fault), file=str(path), column="BRICKID", row=int(first[i])) from fault
     expected = names[inverse] if len(ids) else np.empty(0, "S8")
-    wrong = np.flatnonzero(np.char.strip(a["BRICKNAME"]) != expected) if len(ids) else []
+    wrong = np.flatnonzero(np.char.strip(a["BRICKNAME"]) != expected)
     if len(wrong):
         row = int(wrong[0])
         got = a["BRICKNAME"][row].decode("ascii", "replace").strip()
@@ -107,7 +107,10 @@ def _brick_names(a: Arrays, path: Path) -> list[npt.NDArray[Any]]:
         if kind not in schema.TYPES:
             hint = "; COMP and SIMP belong to DR8 and earlier" if kind in ("COMP", "SIMP") else ""
             raise BadInput(
-                f"unknown type {kind!r} (DR10 has {', '.join(schema.TYPES)}){hint}", file=str(path), column="TYPE", row=int(row)
+                f"unknown type {kind!r} (DR10 has {', '.join(schema.TYPES)}){hint}",
+                file=str(path),
+                column="TYPE",
+                row=int(row),
             )
     empty = np.empty(0, object)
     return [
@@ -186,24 +189,32 @@ def _outside(a: Arrays, keep: Mask, tile: Tile, path: Path, settings: Settings) 
 
 
 def magnitudes(flux: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """AB magnitude 22.5 - 2.5 log10(flux) of nanomaggies (DR10 `description`); ``nan`` for a flux that is not positive."""
+    """AB magnitude 22.5 - 2.5 log10(flux) of nanomaggies (DR10 `description`); ``nan`` for a flux that is not
+    positive."""
     flux = np.asarray(flux, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(flux > 0, ZERO_POINT - 2.5 * np.log10(flux), np.nan)
 
 
 def depths(psfdepth: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """5-sigma depth 22.5 - 2.5 log10(5 / sqrt(ivar)) of an inverse variance in 1/nmgy^2; ``nan`` where it is not positive."""
+    """5-sigma depth 22.5 - 2.5 log10(5 / sqrt(ivar)) of an inverse variance in 1/nmgy^2; ``nan`` where it is not
+    positive."""
     ivar = np.asarray(psfdepth, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(ivar > 0, ZERO_POINT - 2.5 * np.log10(5 / np.sqrt(ivar)), np.nan)
+
+
+def _text(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Stripped text of a byte column with few distinct values."""
+    kinds, inverse = np.unique(values, return_inverse=True)
+    return np.array([k.decode("ascii", "replace").strip() for k in kinds], dtype=object)[inverse]
 
 
 def _table(a: Arrays, names: list[npt.NDArray[Any]], rows: npt.NDArray[np.int64], tile: str) -> pl.DataFrame:
     skip = {"BRICKNAME", "TYPE", "REF_CAT"}
     data: dict[str, Any] = {name.lower(): a[name] for name in schema.NEEDED if name not in skip}
     data |= {"brickname": pl.Series(names[0], dtype=pl.String), "type": pl.Series(names[1], dtype=pl.String)}
-    data["ref_cat"] = pl.Series(np.char.decode(np.char.strip(a["REF_CAT"]), "ascii").tolist(), dtype=pl.String)
+    data["ref_cat"] = pl.Series(_text(a["REF_CAT"]), dtype=pl.String)
     for band in BANDS:
         data[f"mag_{band}"] = magnitudes(a[f"FLUX_{band.upper()}"])
         data[f"depth_{band}"] = depths(a[f"PSFDEPTH_{band.upper()}"])
