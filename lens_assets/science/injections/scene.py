@@ -1,0 +1,103 @@
+"""From a table of injection parameters to the arrays a renderer needs, and the names of those parameters.
+
+What does not belong here: where the parameters come from (``batch``), how they are rendered (``render``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lens_assets.science.errors import BadInput
+from lens_assets.science.injections.sources import components, with_clumps
+from lens_assets.science.surveys.layout import BANDS, ZERO_POINT
+
+F64 = npt.NDArray[np.float64]
+
+LENS_COLUMNS = ("lens_x", "lens_y", "q_lens", "phi_lens", "theta_e", "gamma1", "gamma2")
+SOURCE_COLUMNS = ("source_x", "source_y", "source_q", "source_phi", "source_re", "source_n")
+CLUMP_COLUMNS = ("clump_x", "clump_y", "clump_re", "clump_share")
+FLUX_COLUMNS = tuple(f"source_mag_{b}" for b in BANDS)
+FWHM_COLUMNS = tuple(f"psf_fwhm_{b}" for b in BANDS)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Injections as arrays: lenses (n, 8), components (m, 10) with offsets (n + 1,), fluxes and FWHM (n, 3).
+
+    Fluxes are unlensed, in nanomaggies; FWHM in arcsec; ``point`` and ``inner`` are booleans (n,). An injection without
+    flux in any band is a host without an arc.
+    """
+
+    lens: F64
+    parts: F64
+    offsets: npt.NDArray[np.int64]
+    source: F64
+    flux: F64
+    fwhm: F64
+    point: npt.NDArray[np.bool_]
+    inner: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return self.lens.shape[0]
+
+
+def flux_of_mag(mag: npt.ArrayLike) -> F64:
+    """Nanomaggies of AB magnitudes; +inf (no source) is 0."""
+    return np.asarray(10.0 ** (0.4 * (ZERO_POINT - np.asarray(mag, dtype=np.float64))))
+
+
+def scene_of(params: pl.DataFrame | dict[str, Any]) -> Scene:
+    """The scene of a table of parameters (columns: ``columns.injections.PARAMETERS``).
+
+    Raises :class:`BadInput` naming the column and row of a value that is missing, not finite or out of its domain.
+    """
+    frame = params if isinstance(params, pl.DataFrame) else pl.DataFrame(params)
+    columns = {}
+    for name in (*LENS_COLUMNS, *SOURCE_COLUMNS, *FLUX_COLUMNS, *FWHM_COLUMNS):
+        if name not in frame.columns:
+            raise BadInput("the renderer needs this column", column=name)
+        columns[name] = frame[name].cast(pl.Float64).to_numpy()
+    for name, values in columns.items():
+        good = ~np.isnan(values) if name in FLUX_COLUMNS else np.isfinite(values)
+        if name in ("q_lens", "source_q"):
+            good &= (values > 0) & (values <= 1)
+        if name in ("theta_e", "source_re", "source_n", *FWHM_COLUMNS):
+            good &= values > 0 if name != "theta_e" else values >= 0
+        if not good.all():
+            row = int(np.flatnonzero(~good)[0])
+            raise BadInput(f"not usable: {values[row]}", column=name, row=row)
+    lx, ly, q, phi, te, g1, g2 = (columns[c] for c in LENS_COLUMNS)
+    lens = np.stack([lx, ly, q, np.cos(phi), np.sin(phi), te, g1, g2], axis=1)
+    smooth = components(*(columns[c] for c in SOURCE_COLUMNS), 1.0)
+    family = frame["source"].to_numpy() if "source" in frame.columns else np.full(len(lens), "sersic")
+    parts, offsets = _parts(frame, smooth, family)
+    inner = frame["inner_image"].to_numpy().astype(bool) if "inner_image" in frame.columns else np.ones(len(lens), bool)
+    return Scene(
+        lens=np.ascontiguousarray(lens), parts=parts, offsets=offsets,
+        source=np.ascontiguousarray(smooth[:, :2]),
+        flux=flux_of_mag(np.stack([columns[c] for c in FLUX_COLUMNS], axis=1)),
+        fwhm=np.ascontiguousarray(np.stack([columns[c] for c in FWHM_COLUMNS], axis=1)),
+        point=family == "point", inner=inner,
+    )  # fmt: skip
+
+
+def _parts(frame: pl.DataFrame, smooth: F64, family: npt.NDArray[Any]) -> tuple[F64, npt.NDArray[np.int64]]:
+    clumpy = np.flatnonzero(family == "clumpy")
+    if clumpy.size == 0:
+        return smooth, np.arange(len(smooth) + 1)
+    lists = {name: frame[name].to_list() for name in CLUMP_COLUMNS}
+    fraction = frame["clump_fraction"].to_numpy()
+    chosen = set(clumpy.tolist())
+    blocks = [
+        with_clumps(smooth[i], float(fraction[i]), *(np.asarray(lists[c][i], dtype=np.float64) for c in CLUMP_COLUMNS))
+        if i in chosen
+        else smooth[i : i + 1]
+        for i in range(len(smooth))
+    ]
+    offsets = np.concatenate([[0], np.cumsum([len(b) for b in blocks])])
+    return np.ascontiguousarray(np.concatenate(blocks)), offsets.astype(np.int64)
