@@ -30,7 +30,7 @@ def with_threshold_error(c: npt.ArrayLike, own: Interval, c_strict: npt.ArrayLik
     """
     c, strict, loose = (np.asarray(a, float) for a in (c, c_strict, c_loose))
     at = angle(c)
-    down = np.hypot(at - angle(own.lo), np.maximum(at - angle(strict), 0))
+    down = np.hypot(np.maximum(at - angle(own.lo), 0), np.maximum(at - angle(strict), 0))
     up = np.hypot(np.maximum(angle(own.hi) - at, 0), np.maximum(angle(loose) - at, 0))
     lo = np.sin(np.clip(at - down, 0, np.pi / 2)) ** 2
     hi = np.sin(np.clip(at + up, 0, np.pi / 2)) ** 2

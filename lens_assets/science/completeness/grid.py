@@ -40,9 +40,8 @@ class Axis:
     @cached_property
     def edges(self) -> F64:
         """len + 1 edges, rounded to 1e-10 so that they do not depend on how the centres were written."""
-        c = np.asarray(self.centres, np.float64)
-        out: F64 = np.asarray(np.round(np.append(c - self.half, c[-1] + self.half), 10), np.float64)
-        return out
+        ends = [c - self.half for c in self.centres] + [self.centres[-1] + self.half]
+        return np.array([round(end, 10) for end in ends], dtype=np.float64)
 
     def index(self, values: npt.ArrayLike) -> I64:
         """Cell of each value, -1 where it is outside or not finite. Same shape as ``values``."""
@@ -53,7 +52,7 @@ class Axis:
     def to_edge(self, values: npt.ArrayLike) -> F64:
         """Distance of each value to the nearest edge, in the axis's unit."""
         x = np.asarray(values, float)
-        return np.min(np.abs(x[..., None] - self.edges), axis=-1)
+        return np.asarray(np.min(np.abs(x[..., None] - self.edges), axis=-1), np.float64)
 
 
 @dataclass(frozen=True)

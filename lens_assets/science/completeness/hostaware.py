@@ -8,13 +8,14 @@ trials, and a binomial interval on them is too narrow. Two independent treatment
                     posterior of mu under the Jeffreys prior of a binomial (uniform in arcsin sqrt mu) and a uniform
                     prior in rho, on a grid, exactly. With every host used once it *is* the Jeffreys interval; with
                     one host it widens to what one host can tell; k = 0 needs no exception.
-``host_bootstrap``  percentile bootstrap over hosts of sum k / sum n: the cross-check. It is degenerate at k = 0 and k
-= n
-                    and too narrow for few hosts, which is why it is not the published one.
+``host_bootstrap``  percentile bootstrap over hosts of sum k / sum n: the cross-check. It is degenerate at k = 0 and
+                    at k = n, and too narrow for few hosts, which is why it is not the published one.
 
-The likelihood in the (mu, rho) form, without gamma functions (Skellam 1948; Griffiths 1973, doi:10.2307/2529131): ln
-L = sum_j A_j ln(mu(1-rho) + j rho) + B_j ln((1-mu)(1-rho) + j rho) - D_j ln((1-rho) + j rho), where A_j, B_j, D_j
-count the hosts with k_i > j, n_i - k_i > j and n_i > j. The binomial constants cancel.
+The likelihood in the (mu, rho) form, without gamma functions (Skellam 1948; Griffiths 1973, doi:10.2307/2529131):
+
+    ln L = sum_j A_j ln(mu(1-rho) + j rho) + B_j ln((1-mu)(1-rho) + j rho) - D_j ln((1-rho) + j rho),
+
+where A_j, B_j, D_j count the hosts with k_i > j, n_i - k_i > j and n_i > j. The binomial constants cancel.
 """
 
 from __future__ import annotations
@@ -94,12 +95,13 @@ def beta_binomial(
             m[i : i + 1], s[i : i + 1], q[i : i + 1] = _posterior([c[i : i + 1] for c in counts], own, tails)
         mean[filled], sd[filled], quantiles[filled] = m, s, q
     with np.errstate(invalid="ignore", divide="ignore"):
+        raw = k_tot / n_tot  # hosts of very unequal n can draw the mean over hosts from k / n: the interval holds both
         n_eff = np.minimum(np.maximum(mean * (1 - mean) / sd**2 - 2, 0.0), n_tot)
     n_eff = np.where(n_tot > 0, np.where(n_hosts == n_tot, n_tot, n_eff), np.nan)
     out = {}
     for i, level in enumerate(levels):
-        lo = np.where((k_tot == 0) & (n_tot > 0), 0.0, quantiles[:, 2 * i])
-        hi = np.where((k_tot == n_tot) & (n_tot > 0), 1.0, quantiles[:, 2 * i + 1])
+        lo = np.where((k_tot == 0) & (n_tot > 0), 0.0, np.minimum(quantiles[:, 2 * i], raw))
+        hi = np.where((k_tot == n_tot) & (n_tot > 0), 1.0, np.maximum(quantiles[:, 2 * i + 1], raw))
         out[level] = Interval(lo, hi, level, NAME)
     return HostAware(n_hosts, n_tot, k_tot, mean, sd, n_eff, out)
 

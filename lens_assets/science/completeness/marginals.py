@@ -3,7 +3,9 @@ r"""Completeness along one axis, or over the survey: from raw counts, under weig
 There is no default weight: an unweighted mean over the grid is not the completeness of any survey (a published study
 gave 5 % for a grid of which 43 % was empty), so a marginal without weights is refused. Three ways to weight:
 
-``"injections"``  each injection counts once: pooled k / n. What the injections gave, not what a survey would.
+``"injections"``  each injection counts once, so the value is the pooled k / n. What the injections gave, not what a
+survey
+                  would; insufficient cells count here too.
 ``"cells"``       every supported cell counts the same.
 a frame           ``i_psf``, ``i_depth`` (and ``i_theta``) with ``weight``. For the survey's own conditions, by host
                   TYPE too, there is :func:`survey_weighted`.
@@ -18,6 +20,7 @@ host serves several theta_E cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -26,7 +29,7 @@ import polars as pl
 
 from lens_assets.science.columns.completeness import MARGINALS, SURVEY
 from lens_assets.science.completeness.combine import with_threshold_error
-from lens_assets.science.completeness.hostaware import NAME, beta_binomial
+from lens_assets.science.completeness.hostaware import beta_binomial
 from lens_assets.science.completeness.model import LEVELS, Surface, bounds, nulls
 from lens_assets.science.completeness.thresholds import OperatingPoint
 from lens_assets.science.errors import BadInput
@@ -36,7 +39,8 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 AxisName = Literal["theta_e", "psf", "depth", "all"]
 AXES: tuple[AxisName, ...] = ("theta_e", "psf", "depth", "all")
-WEIGHTED_NAME = "jeffreys on effective counts (stratified, hosts as clusters)"
+NAME = "jeffreys on effective counts (stratified, hosts as clusters)"
+LABELS = {"injections": "injections: each counts once", "cells": "supported cells alike"}
 _INDEX = {"theta_e": "i_theta", "psf": "i_psf", "depth": "i_depth"}
 _CELL = ["i_theta", "i_psf", "i_depth"]
 _BOUNDS = ("lo68", "hi68", "lo95", "hi95")
@@ -63,16 +67,14 @@ def marginal(
         raise ValueError("a marginal needs stated weights: 'injections', 'cells', or a frame of weights per condition")
     if isinstance(weights, pl.DataFrame):
         label = label or "given weights"
-    elif weights not in ("injections", "cells"):
+    elif weights in LABELS:
+        label = LABELS[weights]
+    else:
         raise ValueError(f"unknown weights {weights!r}")
     rows = []
     for point in surface.points:
         counts = host_counts(surface.members, point)
-        if isinstance(weights, str) and weights == "injections":
-            rows.append(_pooled(surface, counts, point, axis))
-        else:
-            units = _cell_weights(surface, weights if isinstance(weights, pl.DataFrame) else None)
-            rows.append(_weighted_rows(surface, counts, point, axis, units, label or "supported cells alike"))
+        rows.append(_weighted_rows(surface, counts, point, axis, _cell_weights(surface, weights), label))
     return MARGINALS.conform(nulls(pl.concat(rows)))
 
 
@@ -121,7 +123,8 @@ def survey_weighted(surface: Surface, conditions: pl.DataFrame) -> pl.DataFrame:
             .join(n_unit, on=unit, how="left")
             .with_columns(pl.col("n_unit").fill_null(0))
         )
-        units = units.with_columns((pl.col("n_unit") >= least).alias("ok"))
+        supported = pl.col("n_unit") >= least
+        units = units.with_columns(supported.alias("ok"), supported.alias("supported"))
         frame = _weighted_rows(surface, counts, point, "theta_e", units, label, unit=unit, total_weight=1.0)
         shares = units.group_by("i_theta").agg(
             pl.col("weight").filter(pl.col("n_unit") == 0).sum().alias("share_empty"),
@@ -154,55 +157,21 @@ def host_counts(members: pl.DataFrame, point: OperatingPoint) -> pl.DataFrame:
     )
 
 
-def _pooled(surface: Surface, counts: pl.DataFrame, point: OperatingPoint, axis: AxisName) -> pl.DataFrame:
-    kept = pl.col(_INDEX[axis]) if axis != "all" else pl.lit(0, pl.Int16)
-    length = len(getattr(surface.grid, axis)) if axis != "all" else 1
-    per_host = (
-        counts.with_columns(kept.cast(pl.Int16).alias("i_axis"))
-        .group_by("i_axis", "host")
-        .agg(pl.col("n", "k", *(f"k_{b}" for b in _BOUNDS)).sum())
-        .sort("i_axis", "host")
+def _cell_weights(surface: Surface, given: Literal["injections", "cells"] | pl.DataFrame) -> pl.DataFrame:
+    """Every cell with its ``weight``, whether it is ``supported``, and whether it is used (``ok``).
+
+    Injections each counting once is the one weighting that uses insufficient cells too: it is about the injections.
+    """
+    cells = surface.cells.filter(pl.col("operating_point") == surface.points[0].name).select(
+        *_CELL,
+        (pl.col("support") == "supported").alias("supported"),
+        pl.col("n_injections").cast(pl.Float64).alias("n"),
     )
-    group = per_host["i_axis"].to_numpy()
-    host = beta_binomial(group, per_host["n"], per_host["k"], length, LEVELS)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        c = host.k / host.n
-        recount = {b: np.bincount(group, per_host[f"k_{b}"], length) / host.n for b in _BOUNDS}
-    ok = (
-        _supported(surface)
-        .join(counts.group_by(_CELL).agg(pl.col("n").sum()), on=_CELL, how="inner")
-        .with_columns(kept.cast(pl.Int16).alias("i_axis"))
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.bincount(ok["i_axis"], (ok["n"] * ok["ok"]).to_numpy(), length) / host.n
-    return _rows(
-        surface,
-        point,
-        axis,
-        "injections: each counts once",
-        np.arange(length),
-        host.n,
-        host.k,
-        host.n_hosts,
-        host.n_eff,
-        c,
-        host.intervals,
-        recount,
-        share,
-        NAME,
-    )
-
-
-def _supported(surface: Surface) -> pl.DataFrame:
-    first = surface.cells.filter(pl.col("operating_point") == surface.points[0].name)
-    return first.select(*_CELL, (pl.col("support") == "supported").alias("ok"))
-
-
-def _cell_weights(surface: Surface, given: pl.DataFrame | None) -> pl.DataFrame:
-    """Every cell with ``weight`` (summing to 1 over the grid) and ``ok``."""
-    cells = _supported(surface)
-    if given is None:
-        return cells.with_columns(pl.col("ok").cast(pl.Float64).alias("weight"))
+    cells = cells.with_columns(pl.col("supported").alias("ok"))
+    if isinstance(given, str):
+        if given == "injections":
+            return cells.with_columns(pl.col("n").alias("weight"), (pl.col("n") > 0).alias("ok"))
+        return cells.with_columns(pl.col("supported").cast(pl.Float64).alias("weight"))
     keys = [c for c in _CELL if c in given.columns]
     if not keys or "weight" not in given.columns:
         raise BadInput("weights need `weight` and at least one of i_theta, i_psf, i_depth", column="weight")
@@ -236,57 +205,91 @@ def _weighted_rows(
         units.filter(pl.col("ok") & (pl.col("weight") > 0)).select(*unit, "u", "group"), on=list(unit), how="inner"
     )
     used = used.sort("u", "host")
-    u, host = (
-        used["u"].to_numpy().astype(np.int64),
-        np.unique(used["host"].to_numpy().astype(str), return_inverse=True)[1],
-    )
-    group_of = units["group"].to_numpy()
-    own = beta_binomial(u, used["n"], used["k"], units.height, LEVELS)
-    out = {name: np.full(length, np.nan) for name in ("c", "n_eff", "share", *_BOUNDS)}
-    n, k, hosts = (np.zeros(length, np.int64) for _ in range(3))
-    weight = units["weight"].to_numpy()
+    u = used["u"].to_numpy().astype(np.int64)
+    host = np.unique(used["host"].to_numpy().astype(str), return_inverse=True)[1]
+    n = used["n"].to_numpy()
+    weight, group_of = units["weight"].to_numpy(), units["group"].to_numpy()
+    part = stratified(u, host, n, used["k"].to_numpy(), weight, group_of, length)
+    recount = {b: _weighted_mean(u, n, used[f"k_{b}"].to_numpy(), weight, group_of, length) for b in _BOUNDS}
+    backed = np.bincount(group_of, weight * units["supported"].to_numpy(), length)
+    whole = np.bincount(group_of, weight, length) if total_weight is None else np.full(length, total_weight)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.clip(backed / whole, 0, 1)
+    return _rows(surface, point, axis, label, part, recount, share)
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """A weighted fraction per group: value, effective n and intervals by level, and the raw counts behind it."""
+
+    c: F64
+    n: I64
+    k: I64
+    n_hosts: I64
+    n_eff: F64
+    intervals: dict[float, Interval]
+
+
+def stratified(u: I64, host: I64, n: I64, k: I64, weight: F64, group_of: I64, length: int) -> Stratified:
+    """Sum of w k/n over strata, per group of strata; interval and effective n as in the module's docstring.
+
+    Parameters
+    ----------
+    u, host, n, k : one entry per (stratum, host): the stratum's number, the host's, its injections and those found.
+    weight, group_of : one entry per stratum: its weight (any scale; strata without entries are left out of the sum) and
+        its group, in [0, ``length``).
+    """
+    size = weight.size
+    own = beta_binomial(u, n, k, size, LEVELS)
+    c, n_eff = np.full(length, np.nan), np.full(length, np.nan)
+    n_hosts = np.zeros(length, np.int64)
     for g in range(length):
-        mine = group_of == g
-        whole = total_weight if total_weight is not None else weight[mine].sum()
-        live = mine & (own.n > 0)
-        out["share"][g] = weight[live].sum() / whole if whole > 0 else np.nan
+        live = (group_of == g) & (own.n > 0) & (weight > 0)
         if not live.any():
             continue
         rows = np.flatnonzero(live[u])
         w = np.where(live, weight, 0) / weight[live].sum()
-        n[g], k[g], hosts[g] = own.n[live].sum(), own.k[live].sum(), np.unique(host[rows]).size
-        safe = np.maximum(own.n, 1)
-        for name, column in (("c", "k"), *((b, f"k_{b}") for b in _BOUNDS)):
-            total = np.bincount(u[rows], used[column].to_numpy()[rows], units.height)
-            out[name][g] = float(np.sum(w * total / safe))
-        out["n_eff"][g] = _effective_n(w[live], own.n[live], own.k[live], own.n_eff[live]) / _shared_hosts(
-            w, own.n, own.k, u[rows], host[rows], used["n"].to_numpy()[rows], used["k"].to_numpy()[rows]
+        n_hosts[g] = np.unique(host[rows]).size
+        c[g] = min(1.0, float(np.sum(w[live] * own.k[live] / own.n[live])))
+        n_eff[g] = _effective_n(w[live], own.n[live], own.k[live], own.n_eff[live]) / _shared_hosts(
+            w, own.n, own.k, u[rows], host[rows], n[rows], k[rows]
         )
-    n_eff = np.clip(out["n_eff"], 0, np.where(n > 0, n, np.nan))
-    c = np.clip(out["c"], 0, 1)
+    used = (weight > 0) & (own.n > 0)
+    n_all, k_all = (np.bincount(group_of[used], x[used], length).astype(np.int64) for x in (own.n, own.k))
+    n_eff = np.where(n_all > 0, np.clip(n_eff, 0, n_all), np.nan)
     intervals = {}
     for level in LEVELS:
         raw = jeffreys(np.nan_to_num(c * n_eff), np.nan_to_num(n_eff), level)
-        intervals[level] = Interval(
-            np.where(n > 0, raw.lo, np.nan), np.where(n > 0, raw.hi, np.nan), level, WEIGHTED_NAME
-        )
-    recount = {b: np.clip(out[b], 0, 1) for b in _BOUNDS}
-    return _rows(
-        surface,
-        point,
-        axis,
-        label,
-        np.arange(length),
-        n,
-        k,
-        hosts,
-        n_eff,
-        c,
-        intervals,
-        recount,
-        out["share"],
-        WEIGHTED_NAME,
+        lo, hi = (np.where(n_all > 0, bound, np.nan) for bound in (raw.lo, raw.hi))
+        intervals[level] = Interval(lo, hi, level, NAME)
+    return Stratified(c, n_all, k_all, n_hosts, n_eff, intervals)
+
+
+def fraction(
+    members: pl.DataFrame, hit: pl.Expr, by: Literal["i_theta", "i_psf", "i_depth"], length: int
+) -> Stratified:
+    """Fraction of ``members`` that ``hit``, along one axis, each injection counting once and cells as strata."""
+    counts = members.group_by([*_CELL, "host"]).agg(
+        pl.len().cast(pl.Int64).alias("n"), hit.sum().cast(pl.Int64).alias("k")
     )
+    counts = counts.sort([*_CELL, "host"])
+    cells = (
+        counts.group_by(_CELL).agg(pl.col("n").sum().cast(pl.Float64).alias("weight")).sort(_CELL).with_row_index("u")
+    )
+    rows = counts.join(cells, on=_CELL, how="left", maintain_order="left")
+    host = np.unique(rows["host"].to_numpy().astype(str), return_inverse=True)[1]
+    return stratified(
+        rows["u"].to_numpy().astype(np.int64), host, rows["n"].to_numpy(), rows["k"].to_numpy(),
+        cells["weight"].to_numpy(), cells[by].to_numpy().astype(np.int64), length,
+    )  # fmt: skip
+
+
+def _weighted_mean(u: I64, n: I64, k: I64, weight: F64, group_of: I64, length: int) -> F64:
+    n_u, k_u = np.bincount(u, n, weight.size), np.bincount(u, k, weight.size)
+    live = n_u > 0
+    top = np.bincount(group_of[live], (weight[live] * k_u[live] / n_u[live]), length)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.clip(top / np.bincount(group_of[live], weight[live], length), 0, 1))
 
 
 def _effective_n(w: F64, n: I64, k: I64, n_eff: F64) -> float:
@@ -305,41 +308,29 @@ def _shared_hosts(w: F64, n: I64, k: I64, u: I64, host: I64, n_h: I64, k_h: I64)
 
 
 def _rows(
-    surface: Surface,
-    point: OperatingPoint,
-    axis: AxisName,
-    label: str,
-    index: I64,
-    n: I64,
-    k: I64,
-    hosts: I64,
-    n_eff: F64,
-    c: F64,
-    intervals: dict[float, Interval],
-    recount: dict[str, F64],
+    surface: Surface, point: OperatingPoint, axis: AxisName, label: str, part: Stratified, recount: dict[str, F64],
     share: F64,
-    name: str,
-) -> pl.DataFrame:
+) -> pl.DataFrame:  # fmt: skip
     total = {
-        level: with_threshold_error(c, own, recount[f"hi{round(100 * level)}"], recount[f"lo{round(100 * level)}"])
-        for level, own in intervals.items()
+        level: with_threshold_error(part.c, own, recount[f"hi{round(100 * level)}"], recount[f"lo{round(100 * level)}"])
+        for level, own in part.intervals.items()
     }
-    m = index.size
+    m = part.c.size
     return pl.DataFrame(
         {
             "operating_point": [point.name] * m,
             "weighting": [label] * m,
             "axis": [axis] * m,
-            "i_axis": index.astype(np.int16),
+            "i_axis": np.arange(m, dtype=np.int16),
             "axis_centre": list(getattr(surface.grid, axis).centres) if axis != "all" else [float("nan")],
-            "n_injections": n,
-            "n_found": k,
-            "n_unique_hosts": hosts,
-            "n_effective": n_eff,
-            "completeness": c,
-            **bounds("host", intervals),
+            "n_injections": part.n,
+            "n_found": part.k,
+            "n_unique_hosts": part.n_hosts,
+            "n_effective": part.n_eff,
+            "completeness": part.c,
+            **bounds("host", part.intervals),
             **bounds("total", total),
-            "total_method": [point.total_name(name)] * m,
-            "share_supported": np.clip(share, 0, 1),
+            "total_method": [point.total_name(NAME)] * m,
+            "share_supported": share,
         }
     )
