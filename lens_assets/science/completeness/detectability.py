@@ -45,9 +45,10 @@ class GateStatistic:
 def gate_statistic(images: npt.ArrayLike, invvar: npt.ArrayLike, settings: GateSettings | None = None) -> GateStatistic:
     """The statistic of stamps (n, 3, h, w) in nanomaggies per pixel with their inverse variance.
 
-    With t the significance of the box-averaged residual in the second most significant band (``azimuth.coherent_map``), the
-    total is ``sqrt(sum t^2)`` over the annulus pixels with t above ``pixel_sigma``; a band's own value takes its own
-    significance over the same pixels. It is in units of sigma of a box average: 0 where nothing coherent is seen.
+    With t the significance of the box-averaged residual in the second most significant band
+    (``azimuth.coherent_map``), the total is ``sqrt(sum t^2)`` over the annulus pixels with t above ``pixel_sigma``; a
+    band's own value takes its own significance over the same pixels. It is in units of sigma of a box average: 0
+    where nothing coherent is seen.
     """
     s = settings or GateSettings()
     im, iv = np.asarray(images, np.float32), np.asarray(invvar, np.float32)
@@ -102,7 +103,8 @@ class GateSpec:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> GateSpec:
         """The inverse of :meth:`to_json`."""
-        return cls(**{k: float("nan") if v is None else v for k, v in value.items()})
+        filled: dict[str, Any] = {k: float("nan") if v is None else v for k, v in value.items()}
+        return cls(**filled)
 
 
 def calibrate_gate(
@@ -123,9 +125,9 @@ def calibrate_gate(
         sample that set it and says so (``false_alarm_on``).
     min_expected : false alarms the sample must be expected to hold (a rate f needs 100/f randoms); fewer is refused.
 
-    The threshold is the smallest observed statistic that at most ``floor(f n)`` randoms exceed, so the achieved rate never
-    exceeds the target on the calibrating sample. Values that are nan are left out and counted in ``not_measured``. Raises
-    :class:`BadInput` where the sample is too small or a rate is not in (0, 1).
+    The threshold is the smallest observed statistic that at most ``floor(f n)`` randoms exceed, so the achieved rate
+    never exceeds the target on the calibrating sample. Values that are nan are left out and counted in
+    ``not_measured``. Raises :class:`BadInput` where the sample is too small or a rate is not in (0, 1).
     """
     if not 0 < false_alarm_rate < 1:
         raise BadInput(f"a false-alarm rate lies in (0, 1), not {false_alarm_rate}")
@@ -134,8 +136,8 @@ def calibrate_gate(
     need = int(np.ceil(min_expected / false_alarm_rate - 1e-9))
     if len(randoms) < max(need, 1):
         raise BadInput(
-            f"a false-alarm rate of {false_alarm_rate} needs {need} random galaxies ({min_expected} expected false alarms);"
-            f" there are {len(randoms)}"
+            f"a false-alarm rate of {false_alarm_rate} needs {need} random galaxies"
+            f" ({min_expected} expected false alarms); there are {len(randoms)}"
         )
     if not len(lenses):
         raise BadInput("no confirmed lens has a measured statistic: the gate cannot be judged")

@@ -1,18 +1,20 @@
 """What is left of a stamp when an azimuthally smooth galaxy is taken away, against a stationary background.
 
-One residual for everything that asks about arcs (the measures of this room and the detectability gate), applied alike to
-real lenses, injections and random galaxies. Deliberately simple, with no fit: a low quantile of the light in elliptical annuli
-whose shape comes from windowed second moments, so that an arc over less than about 60 % of the azimuth does not enter (the
-median already takes two thirds of a 100-degree arc's excess away). Against rings the profile is cut by its log-convex
-envelope: any mixture of concentric Gaussians, hence every Sersic galaxy of index above 1/2 under a Moffat or Gaussian
-seeing, has ln I convex in r^2, and a bump does not. What the model cannot do: tell an arc from a spiral arm, a bar or a
-companion, or see a full ring so broad and so close in that it makes no bump.
+One residual for everything that asks about arcs (the measures of this room and the detectability gate), applied alike
+to real lenses, injections and random galaxies. Deliberately simple, with no fit: a low quantile of the light in
+elliptical annuli whose shape comes from windowed second moments, so that an arc over less than about 60 % of the
+azimuth does not enter (the median already takes two thirds of a 100-degree arc's excess away). Against rings the
+profile is cut by its log-convex envelope: any mixture of concentric Gaussians, hence every Sersic galaxy of index
+above 1/2 under a Moffat or Gaussian seeing, has ln I convex in r^2, and a bump does not. What the model cannot do:
+tell an arc from a spiral arm, a bar or a companion, or see a full ring so broad and so close in that it makes no
+bump.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +83,7 @@ def disc(height: int, width: int) -> Disc:
     # equal-rank annuli about one pixel wide: rank = pi r^2 of the area-preserving elliptical radius
     steps = np.concatenate([np.arange(1.5, REACH - 0.5, 1.0), [np.inf]])
     edges = np.unique(np.concatenate([[0], np.minimum(np.round(np.pi * steps**2), n)])).astype(np.int64)
-    centres = np.array([np.sqrt((a + b) / 2 / np.pi) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    centres = np.array([np.sqrt((a + b) / 2 / np.pi) for a, b in pairwise(edges)])
     at = np.sqrt((np.arange(n) + 0.5) / np.pi)
     spline = CubicSpline(centres, np.eye(len(centres)), bc_type="natural")  # a chord would overshoot a steep profile
     weights = spline(np.clip(at, centres[0], centres[-1])).T.astype(np.float32)
@@ -122,8 +124,9 @@ class Residuals:
 
     residual, model : (n, 3, p). residual is 0 where the pixel is invalid.
     valid : (n, 3, p).
-    level, sigma_smooth, sigma_sum : (n, 3): background level; noise of a :data:`SMOOTH` box mean; and the white-equivalent
-        noise per pixel for sums over many pixels (noise of :data:`BLOCK` block means times the block's side).
+    level, sigma_smooth, sigma_sum : (n, 3): background level; noise of a :data:`SMOOTH` box mean; and the
+        white-equivalent noise per pixel for sums over many pixels (noise of :data:`BLOCK` block means times the
+        block's side).
     axis_ratio, angle : (n,) of the elliptical annuli; angle in radians from +x.
     """
 
@@ -168,8 +171,8 @@ def background(images: F32, invvar: F32) -> tuple[F64, F64, F64]:
 def shape(pixels: F32, geometry: Disc) -> tuple[F64, F64]:
     """Axis ratio and angle (radians from +x) from second moments under a round Gaussian window, deconvolved from it.
 
-    For a Gaussian image of covariance C the windowed covariance is (C^-1 + I/w^2)^-1, which is inverted here. ``pixels`` is
-    (n, p), background subtracted.
+    For a Gaussian image of covariance C the windowed covariance is (C^-1 + I/w^2)^-1, which is inverted here.
+    ``pixels`` is (n, p), background subtracted.
     """
     window = np.exp(-0.5 * (geometry.radius / WINDOW) ** 2).astype(np.float32)
     basis = np.stack([window, window * geometry.x**2, window * geometry.y**2, window * geometry.x * geometry.y], axis=1)
@@ -190,8 +193,8 @@ def shape(pixels: F32, geometry: Disc) -> tuple[F64, F64]:
 def envelope(profile: F32, error: F64, radius: F64) -> F32:
     """``profile`` (n, 3, k) cut to the log-convex envelope, in r^2, of ``profile + 2 error``; nodes at ``radius``.
 
-    The lower convex hull of ln I over r^2, taken as the smallest of all chords across each node. Lifting the nodes by twice
-    their standard errors keeps noise from cutting: only a significant bump is taken away.
+    The lower convex hull of ln I over r^2, taken as the smallest of all chords across each node. Lifting the nodes by
+    twice their standard errors keeps noise from cutting: only a significant bump is taken away.
     """
     k = profile.shape[-1]
     x = radius.astype(np.float32) ** 2
@@ -231,7 +234,7 @@ def _residuals(images: F32, invvar: F32) -> Residuals:
     qq = q.astype(np.float32)[:, None]
     rank = np.argsort(qq * along**2 + across**2 / qq, axis=1, kind="stable")
     ordered = np.take_along_axis(pixels, rank[:, None, :], axis=2)
-    spans = list(zip(geometry.edges[:-1], geometry.edges[1:], strict=True))
+    spans = list(pairwise(geometry.edges.tolist()))
     ranks = [int((b - a) * LEVEL) for a, b in spans]
     parts = [np.partition(ordered[:, :, a:b], k, axis=2)[:, :, k] for (a, b), k in zip(spans, ranks, strict=True)]
     lift = _QUANTILE_BIAS * _PIXEL_SHARE * np.nan_to_num(sigma_sum)[:, :, None]
@@ -246,10 +249,12 @@ def _residuals(images: F32, invvar: F32) -> Residuals:
 
 
 def coherent_map(r: Residuals, height: int, width: int, *, model_error: float, bands: int = 2) -> tuple[F32, F32]:
-    """Significance of the residual in the disc: of the ``bands``-th most significant band (n, p), and of each (n, 3, p).
+    """Significance of the residual in the disc: of the ``bands``-th most significant band (n, p), and of each (n, 3,
+    p).
 
-    The residual is box-averaged; its error is the background's in quadrature with ``model_error`` times the model, for a
-    galaxy is never as smooth as its profile. A pixel that is high in fewer than ``bands`` bands is not high at all.
+    The residual is box-averaged; its error is the background's in quadrature with ``model_error`` times the model,
+    for a galaxy is never as smooth as its profile. A pixel that is high in fewer than ``bands`` bands is not high at
+    all.
     """
     geometry = disc(height, width)
     n = len(r.residual)

@@ -1,10 +1,12 @@
-"""Does an injection leave the sky alone? Background pixels and noise power of injected stamps against their untouched hosts.
+"""Does an injection leave the sky alone? Background pixels and noise power of injected stamps against their untouched
+hosts.
 
-An injection is paired with its own host, so a naive test compares a pixel with itself and cannot fail. Here the pixels of a
-coarse lattice, spaced beyond the *measured* noise correlation length, are dealt out in two colours like a chessboard: the
-injected stamp gives one colour, the untouched host the other (which one, a hash decides). The samples are independent, every
-host weighs equally on both sides, and the KS test keeps its level. The noise power spectrum, where pairing does no harm, is
-compared as a ratio on the same patches. Both look outside ``CLEAR`` pixels only, away from arcs and hosts.
+An injection is paired with its own host, so a naive test compares a pixel with itself and cannot fail. Here the
+pixels of a coarse lattice, spaced beyond the *measured* noise correlation length, are dealt out in two colours like a
+chessboard: the injected stamp gives one colour, the untouched host the other (which one, a hash decides). The samples
+are independent, every host weighs equally on both sides, and the KS test keeps its level. The noise power spectrum,
+where pairing does no harm, is compared as a ratio on the same patches. Both look outside ``CLEAR`` pixels only, away
+from arcs and hosts.
 """
 
 from __future__ import annotations
@@ -97,7 +99,13 @@ def spacing(correlations: F64, largest: float) -> int:
 
 
 def lattice_samples(
-    injected: F32, untouched: F32, sky: Sky, step: int, ids: npt.NDArray[np.str_], band: int, identity: tuple[object, ...]
+    injected: F32,
+    untouched: F32,
+    sky: Sky,
+    step: int,
+    ids: npt.NDArray[np.str_],
+    band: int,
+    identity: tuple[object, ...],
 ) -> tuple[F64, F64]:
     """Standardised background pixels of one band: of the injected stamps, and of the untouched ones at other positions.
 
@@ -130,9 +138,9 @@ def ks(a: F64, b: F64) -> tuple[float, float]:
 
 
 def holm(p: F64) -> float:
-    """The smallest Holm-adjusted p of several: below a level exactly when any test fails with that family-wise error."""
-    ordered = np.sort(np.asarray(p, float))
-    return float(min(1.0, np.max(np.maximum.accumulate(ordered * np.arange(len(ordered), 0, -1))[:1])))
+    """The smallest Holm-adjusted p of several tests; nan where one was not made."""
+    values = np.asarray(p, float)
+    return float(np.minimum(1.0, len(values) * values.min())) if len(values) else float("nan")
 
 
 def patch_power(images: F32) -> F64:
@@ -158,7 +166,8 @@ def patch_power(images: F32) -> F64:
 
 
 def power_ratio(injected: F64, untouched: F64, rows: npt.NDArray[np.int64] | None = None) -> F64:
-    """Ratio (3, bins) of mean noise power, each host weighed by its own untouched power so that bright corners do not rule."""
+    """Ratio (3, bins) of mean noise power, each host weighed by its own untouched power so that bright corners do not
+    rule."""
     i, u = (injected, untouched) if rows is None else (injected[rows], untouched[rows])
     scale = np.maximum(np.median(u, axis=2, keepdims=True), 1e-30)
     return np.asarray((i / scale).sum(axis=0) / (u / scale).sum(axis=0), dtype=np.float64)

@@ -1,10 +1,10 @@
 """A regularised Frechet distance between feature clouds, with its null.
 
-``|mu1 - mu2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2)`` (Dowson & Landau 1982, doi:10.1016/0047-259X(82)90077-X). With more features
-than rows the covariances are singular and the number means nothing, so both clouds are standardised and reduced by a PCA
-fitted to them together, to at most a fifth of the smaller sample, and the covariances are shrunk (Ledoit & Wolf 2004). The
-distance of two finite samples of one population is not zero: it is therefore also computed between random halves of the real
-sample, and between a half of it and as many injections, which can be compared.
+``|mu1 - mu2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2)`` (Dowson & Landau 1982, doi:10.1016/0047-259X(82)90077-X). With more
+features than rows the covariances are singular and the number means nothing, so both clouds are standardised and
+reduced by a PCA fitted to them together, to at most a fifth of the smaller sample, and the covariances are shrunk
+(Ledoit & Wolf 2004). The distance of two finite samples of one population is not zero: it is therefore also computed
+between random halves of the real sample, and between a half of it and as many injections, which can be compared.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ F64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Frechet:
-    """``value`` with its group-bootstrap interval; ``matched_*`` and ``null_*`` are at the common size ``n_common``."""
+    """``value`` is corrected for the bootstrap's bias, ``plug_in`` is not; ``matched_*`` and ``null_*`` are plug-in
+    values at the common size ``n_common``."""
 
     value: float
+    plug_in: float
     lo68: float
     hi68: float
     lo95: float
@@ -79,10 +81,13 @@ def frechet(
 ) -> Frechet:
     """Distance of ``a`` (the real sample) and ``b``; dimensions as many as a fifth of the smaller *half* sample allows.
 
-    Raises :class:`BadInput` with fewer than 10 rows in either sample. The bootstrap interval is the basic one, reflected
-    about the value, since resampling with replacement only ever adds distance; it is cut at 0.
+    Raises :class:`BadInput` with fewer than 10 rows in either sample. The bootstrap interval is the basic one, since
+    resampling only ever adds distance; it and the value, less the same bias, are cut at 0.
     """
-    x, y = np.asarray(a, float)[np.argsort(ids_a, kind="stable")], np.asarray(b, float)[np.argsort(ids_b, kind="stable")]
+    x, y = (
+        np.asarray(a, float)[np.argsort(ids_a, kind="stable")],
+        np.asarray(b, float)[np.argsort(ids_b, kind="stable")],
+    )
     ga = np.asarray(groups_a)[np.argsort(ids_a, kind="stable")]
     gb = np.asarray(groups_b)[np.argsort(ids_b, kind="stable")]
     if min(len(x), len(y)) < 10:
@@ -106,7 +111,8 @@ def frechet(
     q = np.quantile(boot, [0.16, 0.84, 0.025, 0.975])
     basic = np.maximum(2 * value - q, 0)
     return Frechet(
-        value=value,
+        value=max(2 * value - float(np.mean(boot)), 0.0),
+        plug_in=value,
         lo68=float(basic[1]),
         hi68=float(basic[0]),
         lo95=float(basic[3]),

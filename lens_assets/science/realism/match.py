@@ -1,8 +1,8 @@
 """Drawing injections that match the real lenses' conditions, and lensed brightness where asked.
 
-Nearest neighbours within a stated tolerance per axis, without replacement, nearest pairs first and one round a time, so that
-every real lens gets its first partner before any gets a second. A real lens with no injection within tolerance is counted as
-unmatched, never stretched to the nearest one.
+Nearest neighbours within a stated tolerance per axis, without replacement, nearest pairs first and one round a time,
+so that every real lens gets its first partner before any gets a second. A real lens with no injection within
+tolerance is counted as unmatched, never stretched to the nearest one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _CANDIDATES = 128
 class Matched:
     """Rows of the real and injected sets that were matched (each sorted, unique) and the pairs themselves.
 
-    ``facts``: counts in, matched and left out by reason; tolerance and, per axis, medians of both sides and the standardised
-    mean difference that remains.
+    ``facts``: counts in, matched and left out by reason; tolerance and, per axis, medians of both sides and the
+    standardised mean difference that remains.
     """
 
     real: I64
@@ -52,8 +52,8 @@ def match(
     """Match on the axes of ``tolerance`` (axis name to the largest allowed difference, in the axis's unit).
 
     ``real[axis]`` (n,) and ``injected[axis]`` (m,) are values; nan on any axis leaves the row out, with a count.
-    ``*_exact`` strings must be equal within a pair. Distance is Euclidean in units of the tolerances; ties are broken by a
-    hash of ids, so the result does not depend on the order of rows.
+    ``*_exact`` strings must be equal within a pair. Distance is Euclidean in units of the tolerances; ties are broken
+    by a hash of ids, so the result does not depend on the order of rows.
     """
     axes = list(tolerance)
     scale = np.array([tolerance[a] for a in axes])
@@ -75,11 +75,12 @@ def match(
             tree = cKDTree(b[pb])
             k = min(_CANDIDATES, len(pb))
             distance, index = tree.query(a[pa], k=k, distance_upper_bound=np.sqrt(len(axes)) * (1 + 1e-12))
-            for i, ds, js in zip(pa, distance.reshape(len(pa), k), index.reshape(len(pa), k), strict=True):
+            for row, ds, js in zip(pa, distance.reshape(len(pa), k), index.reshape(len(pa), k), strict=True):
+                i = int(row)
                 for d, j in zip(ds, js, strict=True):
                     if j < len(pb) and np.all(np.abs(a[i] - b[pb[j]]) <= 1 + 1e-9):
                         tie = seed_of("match", *identity, str(real_ids[i]), str(injected_ids[pb[j]]))
-                        candidates.append((float(d), tie, int(i), int(pb[j])))
+                        candidates.append((float(d), tie, i, int(pb[j])))
     candidates.sort()
     pairs: list[tuple[int, int]] = []
     taken: set[int] = set()
@@ -87,7 +88,7 @@ def match(
         served: set[int] = set()
         rest = []
         for item in candidates:
-            _, _, i, j = item
+            i, j = item[2], item[3]
             if j in taken:
                 continue
             if i in served:

@@ -1,14 +1,16 @@
 """The measured properties of the arc annulus, by one estimator each, applied alike to real lenses and to injections.
 
-(A published comparison took the SNR of real stamps over the whole image and that of injections over the arc alone.) Nothing
-here knows the truth of an injection. Each name says what it is:
+(A published comparison took the SNR of real stamps over the whole image and that of injections over the arc alone.)
+Nothing here knows the truth of an injection. Each name says what it is:
 
+``total_snr_b``        the cutouts' estimator: all light of the annulus, host included, over the sky noise of its sum;
 ``annulus_flux_b``     all light above the background between 4 and 16 px, host included, nmgy;
 ``annulus_gr/rz``      its colours: mag, null where a flux is below 3 sigma;
 ``excess_flux_b``      what the azimuthal model leaves there, nmgy (low by the part of an arc that the model absorbs);
 ``excess_snr_b``       the same over its noise, the correlation of the coadd included;
 ``excess_gr/rz``       its colours, null where a band's SNR is below the stated limit;
-``excess_mag_r``       asinh magnitude (Lupton, Gunn & Szalay 1999) of ``excess_flux_r``: defined for any flux, for matching;
+``excess_mag_r``       asinh magnitude (Lupton, Gunn & Szalay 1999) of ``excess_flux_r``: defined for any flux, for
+matching;
 ``arc_sb_r``           mean surface brightness of the coherent pixels, mag / arcsec^2;
 ``arc_width``          2.355 x flux-weighted radial scatter of the coherent pixels, arcsec, seeing included;
 ``arc_radius``         their flux-weighted radius, arcsec;
@@ -21,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from lens_assets.science.cutouts.features import annulus_snr
 from lens_assets.science.realism.azimuth import coherent_map, disc, residuals
 from lens_assets.science.surveys.layout import BANDS, PIXEL_SCALE, ZERO_POINT
 
@@ -40,14 +43,17 @@ STRUCTURE = {
 
 
 def asinh_magnitude(flux: npt.ArrayLike, softening: float = SOFTENING) -> npt.NDArray[np.float64]:
-    """AB magnitude of ``flux`` (nmgy) that stays finite at and below zero; equals the usual one far above ``softening``."""
+    """AB magnitude of ``flux`` (nmgy) that stays finite at and below zero; equals the usual one far above
+    ``softening``."""
     x = np.asarray(flux, float)
     return np.asarray(
         ZERO_POINT - 2.5 / np.log(10) * (np.arcsinh(x / (2 * softening)) + np.log(softening)), dtype=np.float64
     )
 
 
-def _magnitude_difference(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], ok: npt.NDArray[np.bool_]) -> pl.Series:
+def _magnitude_difference(
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], ok: npt.NDArray[np.bool_]
+) -> pl.Series:
     with np.errstate(divide="ignore", invalid="ignore"):
         colour = -2.5 * np.log10(a / b)
     good = ok & (a > 0) & (b > 0)
@@ -75,8 +81,10 @@ def _measures(im: npt.NDArray[np.float32], iv: npt.NDArray[np.float32], colour_m
     light = (np.where(valid, r.residual[:, :, inside] + r.model[:, :, inside], 0)).sum(axis=2, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         snr, light_snr = excess / noise, light / noise
+    total_snr = annulus_snr(im, iv)
     columns: dict[str, pl.Series] = {}
     for b, band in enumerate(BANDS):
+        columns[f"total_snr_{band}"] = _null(total_snr[:, b])
         columns[f"annulus_flux_{band}"] = _null(light[:, b])
         columns[f"excess_flux_{band}"] = _null(excess[:, b])
         columns[f"excess_snr_{band}"] = _null(snr[:, b])

@@ -1,9 +1,10 @@
 """The linear probe: can a straight line in the frozen detector's feature space tell injections from real lenses?
 
-Standardise, reduce by PCA to at most a fifth of the rows, fit a ridge logistic regression; everything is fitted inside the
-training folds. Folds are stratified and keep a group (a host galaxy, a lens system) together, because injections that share
-a host share its features. The AUC is averaged over folds (pooling scores of different fits biases it) and over several fold
-assignments. Its interval resamples groups; its null permutes labels between groups on the same folds.
+Standardise, reduce by PCA to at most a fifth of the rows, fit a ridge logistic regression; everything is fitted
+inside the training folds. Folds are stratified and keep a group (a host galaxy, a lens system) together, because
+injections that share a host share its features. The AUC is averaged over folds (pooling scores of different fits
+biases it) and over several fold assignments. Its interval resamples groups; its null permutes labels between groups
+on the same folds.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ I64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Probe:
-    """Result. ``null_*`` are of the permutation null; ``p_value`` its one-sided p; intervals are of the group bootstrap."""
+    """Result. ``null_*`` are of the permutation null; ``p_value`` its one-sided p; intervals are of the group
+    bootstrap."""
 
     auc: float
     lo68: float
@@ -117,8 +119,8 @@ def linear_probe(
     """Separate the rows of ``a`` (n, d) (the positive class) from those of ``b`` (m, d).
 
     ``ids_*`` identify rows (they fix the order, so the order of input does not matter), ``groups_*`` the groups.
-    ``permutations`` or ``draws`` of 0 skip the null or the interval. ``grouped=False`` lets groups straddle folds and exists
-    to show what that does. Raises :class:`BadInput` where a class has fewer groups than folds.
+    ``permutations`` or ``draws`` of 0 skip the null or the interval. ``grouped=False`` lets groups straddle folds and
+    exists to show what that does. Raises :class:`BadInput` where a class has fewer groups than folds.
     """
     fa, fb = np.asarray(a, float), np.asarray(b, float)
     oa, ob = np.argsort(ids_a, kind="stable"), np.argsort(ids_b, kind="stable")

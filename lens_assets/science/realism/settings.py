@@ -1,8 +1,8 @@
 """The bars, sizes and tolerances of the realism report.
 
-Defaults are those of a publishable run; a profile may shrink the sizes but the report always prints what it used. The bars
-1-3 and 5 are the platform's own (factor 2, 0.2 mag, p > 0.05, AUC 0.70); no bar stands behind a number that is only
-reported.
+Defaults are those of a publishable run; a profile may shrink the sizes but the report always prints what it used. The
+bars 1-3 and 5 are the platform's own (factor 2, 0.2 mag, p > 0.05, AUC 0.70); no bar stands behind a number that is
+only reported.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 GATES = (
     "arc_snr",
+    "annulus_snr",
     "annulus_colour",
     "arc_colour",
     "background_ks",
@@ -39,7 +40,9 @@ class Bars(_Frozen):
     snr_factor: float = Field(2.0, gt=1, description="largest ratio of the 10th, 50th and 90th SNR percentiles")
     colour_mag: float = Field(0.2, gt=0, description="largest difference of median colours, mag")
     ks_p: float = Field(0.05, gt=0, lt=1, description="smallest Holm-adjusted KS p over the bands")
-    power_ratio: float = Field(0.05, gt=0, description="largest |ratio - 1| of the noise power spectrum, any bin or band")
+    power_ratio: float = Field(
+        0.05, gt=0, description="largest |ratio - 1| of the noise power spectrum, any bin or band"
+    )
     probe_auc: float = Field(0.70, ge=0.5, le=1, description="largest cross-validated AUC of the linear probe")
     null_score: float = Field(0.2, gt=0, lt=1, description="largest mean score of zero-flux injections")
     suppressed_score: float = Field(0.3, gt=0, lt=1, description="largest mean score of lenses with the arc removed")
@@ -49,7 +52,8 @@ class Bars(_Frozen):
 class Matching(_Frozen):
     """How far an injection may lie from the real lens it is matched to, per axis; and how many each real lens gets.
 
-    ``brightness_mag`` applies to the asinh magnitude of the azimuth-subtracted r-band annulus, measured alike on both sides.
+    ``brightness_mag`` applies to the asinh magnitude of the azimuth-subtracted r-band annulus, measured alike on both
+    sides.
     """
 
     psfsize_arcsec: float = Field(0.10, gt=0)
@@ -85,7 +89,9 @@ class Settings(_Frozen):
     )
     colour_min_snr: float = Field(3.0, ge=0, description="an arc colour needs this annulus SNR in both bands")
     snr_floor: float = Field(1.0, gt=0, description="SNR percentiles below this count as this: no arc is seen there")
-    ks_max_correlation: float = Field(0.05, gt=0, lt=1, description="pixels are spaced where |autocorrelation| is below")
+    ks_max_correlation: float = Field(
+        0.05, gt=0, lt=1, description="pixels are spaced where |autocorrelation| is below"
+    )
     probe_folds: int = Field(5, ge=2)
     probe_repeats: int = Field(3, ge=1, description="fold assignments averaged")
     probe_max_components: int = Field(64, ge=1, description="PCA components, beside the limit of n/5")
