@@ -286,6 +286,31 @@ def _floor_of_error(flux, size, tolerance, out):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def _mend(cells, sb, split, side, value):  # type: ignore[no-untyped-def]
+    """End correction of the midpoint rule (h^2 / 24 df/dn) where cells of the first split meet cells that are split again."""
+    index = np.full((side, side), -1, np.int32)
+    for c in range(cells.shape[0]):
+        for b in range(SPLIT):
+            for a in range(SPLIT):
+                index[cells[c, 0] * SPLIT + b, cells[c, 1] * SPLIT + a] = (c * SPLIT + b) * SPLIT + a
+    for c in range(cells.shape[0]):
+        for b in range(SPLIT):
+            for a in range(SPLIT):
+                k = (c * SPLIT + b) * SPLIT + a
+                if split[k]:
+                    continue
+                here = sb[k] * (1.0 / 24.0)
+                for way in range(4):
+                    v = cells[c, 0] * SPLIT + b + (way == 0) - (way == 1)
+                    u = cells[c, 1] * SPLIT + a + (way == 2) - (way == 3)
+                    if 0 <= v < side and 0 <= u < side:
+                        other = index[v, u]
+                        if other >= 0 and split[other]:
+                            value[k] -= here
+                            value[other] += min(sb[other] * (1.0 / 24.0), 4.0 * here)
+
+
+@compiled()
 def deposit(size, scale, lens, parts, inner, levels, tolerance, table, grid, flux):  # type: ignore[no-untyped-def]
     """Quadrature of one lensed source, spread to ``grid``; returns the number of source evaluations.
 
@@ -378,6 +403,8 @@ def deposit(size, scale, lens, parts, inner, levels, tolerance, table, grid, flu
             flux[cells[c, 0] * SPLIT // side, cells[c, 1] * SPLIT // side] += sb[k] * area
         if level == 1:
             _floor_of_error(flux, size, tolerance, allowed)
+        split = np.empty(m, np.bool_)
+        value = np.empty(m)
         children = np.empty((m if level < levels else 0, 2), np.int64)
         refined = 0
         weight = area * side  # curvature counts with the side of the cell: errors add along an arc
@@ -389,19 +416,27 @@ def deposit(size, scale, lens, parts, inner, levels, tolerance, table, grid, flu
             for b in range(SPLIT):
                 for a in range(SPLIT):
                     k = (c * SPLIT + b) * SPLIT + a
-                    if level < levels and err[k] * weight > allowed[pj, pi]:
+                    split[k] = level < levels and err[k] * weight > allowed[pj, pi]
+                    value[k] = 0.0 if split[k] else sb[k]
+                    if split[k]:
                         children[refined, 0] = row + b
                         children[refined, 1] = column + a
                         refined += 1
                         flux[pj, pi] -= sb[k] * area
-                        sb[k] = 0.0
+        if level == 1 and refined:
+            _mend(cells[:count], sb, split, side * size, value)
+        for c in range(count):
+            row = cells[c, 0] * SPLIT
+            column = cells[c, 1] * SPLIT
+            pj = row // side
+            pi = column // side
             oj = first + row - pj * side
             oi = first + column - pi * side
             for b in range(SPLIT):
                 for t in range(TAPS):
                     total = 0.0
                     for a in range(SPLIT):
-                        total += sb[(c * SPLIT + b) * SPLIT + a] * table[oi + a, t]
+                        total += value[(c * SPLIT + b) * SPLIT + a] * table[oi + a, t]
                     strip[b, t] = total * area
             for u in range(TAPS):
                 for t in range(TAPS):

@@ -119,8 +119,11 @@ def _apply(spectrum, k, factor, profile, fwhm, amplitude, out):  # type: ignore[
                     out[b, j, i] = 0.0
 
 
-def convolve(grid: F64, fluxes: F64, fwhm: F64, spec: PsfSpec, size: int, scale: float) -> F64:
-    """Images (bands, size, size) from one spread grid: times ``fluxes[b]``, through the PSF of ``fwhm[b]`` (arcsec)."""
+def convolve(grid: F64, fluxes: F64, fwhm: F64, spec: PsfSpec, size: int, scale: float) -> tuple[F64, float]:
+    """Images (bands, size, size) from one spread grid: times ``fluxes[b]``, through the PSF of ``fwhm[b]`` (arcsec).
+
+    Also the sum of the grid's samples, exact: the light before the PSF.
+    """
     n = grid.shape[0]
     k, factor = response(n, scale, spec.pixel)
     spectrum = scipy.fft.rfft2(grid, workers=1)
@@ -128,7 +131,7 @@ def convolve(grid: F64, fluxes: F64, fwhm: F64, spec: PsfSpec, size: int, scale:
     _apply(spectrum, k, factor, _profile(spec.kind, spec.beta), fwhm, fluxes, out)
     image = scipy.fft.irfft2(out, s=(n, n), workers=1)
     edge = TAPS // 2
-    return np.asarray(image[:, edge : edge + size, edge : edge + size])
+    return image[:, edge : edge + size, edge : edge + size], float(spectrum[0, 0].real * factor[0, 0])
 
 
 def kernel(spec: PsfSpec, fwhm: float, scale: float, size: int = 63) -> F64:

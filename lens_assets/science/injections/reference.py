@@ -52,7 +52,7 @@ def dense(scene: Scene, psf: PsfSpec, size: int, scale: float, m: int, device: s
         for b in range(3):
             factor = torch.tensor(transfer(psf, scene.fwhm[i, b], k) * box * phase, device=device)
             image = torch.fft.irfft2(spectrum * factor, s=(n, n))[:side:m, :side:m]
-            images[i, b] = (image * scene.flux[i, b]).clamp(min=0).cpu().numpy()
+            images[i, b] = (image * (m * m * scene.flux[i, b])).clamp(min=0).cpu().numpy()
     return images, mu
 
 
@@ -67,7 +67,7 @@ def lenstronomy_models(scene: Scene, i: int, psf: PsfSpec, band: int, size: int,
     from lenstronomy.LensModel.lens_model import LensModel
     from lenstronomy.LightModel.light_model import LightModel
     from lenstronomy.PointSource.point_source import PointSource
-    from lenstronomy.Util.param_util import phi_q2_ellipticity, shear_cartesian2polar  # noqa: F401
+    from lenstronomy.Util.param_util import phi_q2_ellipticity
 
     lx, ly, q, c, s, te, g1, g2 = scene.lens[i]
     e1, e2 = phi_q2_ellipticity(np.arctan2(s, c), q)
@@ -81,9 +81,8 @@ def lenstronomy_models(scene: Scene, i: int, psf: PsfSpec, band: int, size: int,
         transform_pix2angle=np.array([[scale, 0.0], [0.0, scale]]),
     )  # fmt: skip
     fine = kernel(psf.model_copy(update={"pixel": "included"}), scene.fwhm[i, band], scale / m, KERNEL_SIZE * m | 1)
-    coarse = kernel(psf, scene.fwhm[i, band], scale, KERNEL_SIZE)
     point = bool(scene.point[i])
-    psf_class = PSF(psf_type="PIXEL", kernel_point_source=coarse if point else fine, point_source_supersampling_factor=1 if point else m)
+    psf_class = PSF(psf_type="PIXEL", kernel_point_source=fine, point_source_supersampling_factor=m)
     kwargs: dict[str, Any] = {"kwargs_lens": kwargs_lens}
     models: dict[str, Any] = {"lens_model_class": LensModel(["SIE", "SHEAR"])}
     if point:
