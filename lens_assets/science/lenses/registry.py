@@ -1,0 +1,163 @@
+"""All channels united into one registry: one row a system, whatever the order in which the rows or the channels arrive.
+
+Rows within the linking length are friends; a system is a set of rows connected by friendship. Its position is that of
+the member nearest to all others (a published position, never a mean between two galaxies); its name comes from its
+earliest published member, so a list that arrives later does not rename it. Every value is taken from one stated
+member, and where members disagree a flag says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lens_assets.science import sphere
+from lens_assets.science.columns.lenses import LENS_CHANNEL, LENS_REGISTRY
+from lens_assets.science.errors import BadInput
+from lens_assets.science.lenses.channels import position_name
+from lens_assets.science.lenses.independence import by_channel, independent_channels
+from lens_assets.science.lenses.mapping import ChannelMapping
+from lens_assets.science.lenses.settings import Label, Settings
+
+_LABEL_ORDER = (
+    Label.SPEC_BOTH_Z, Label.NOT_LENS, Label.VISUAL_A, Label.VISUAL_B, Label.SPEC_LENS_Z, Label.VISUAL_C, Label.CANDIDATE,
+)  # fmt: skip
+"""Which member's label a system carries: evidence from spectra first, then the best visual grade. A deflector's
+redshift alone says no more about lensing than grade C or B do, so it outranks only C."""
+_VISUAL = {Label.VISUAL_A, Label.VISUAL_B, Label.VISUAL_C}
+_TIER_OF_LABEL = {Label.SPEC_BOTH_Z: "confirmed", Label.VISUAL_A: "A", Label.VISUAL_B: "B"}
+_REDSHIFT_ORDER = {"spectroscopic": 0, "mixed": 1, "photometric": 2}
+
+
+def build_registry(
+    channels: pl.DataFrame,
+    mappings: Mapping[str, ChannelMapping] | Iterable[ChannelMapping],
+    settings: Settings | None = None,
+) -> pl.DataFrame:
+    """Unite channels.
+
+    Parameters
+    ----------
+    channels : ``lens_channel`` tables of all channels, concatenated in any order.
+    mappings : the mapping of every channel in it (a sequence, or by channel key).
+
+    Returns
+    -------
+    the ``lens_registry`` table, sorted by system_id; ``n_members`` sums to the rows that came in.
+
+    Raises
+    ------
+    BadInput : a channel without a mapping, two mappings of one channel, or ``derived_from`` in a circle.
+    """
+    settings = settings or Settings()
+    rules = by_channel(mappings)
+    for channel in channels["channel"].unique().sort():
+        if channel not in rules:
+            raise BadInput(f"no mapping was given for channel {channel!r}", column="channel")
+    if not channels.height:
+        return LENS_REGISTRY.conform(pl.DataFrame(schema={c.name: c.dtype for c in LENS_REGISTRY.columns}))
+    channels = LENS_CHANNEL.conform(channels)  # sorted: nothing below depends on the order of arrival
+    independent = independent_channels(rules)
+    groups = sphere.friends_of_friends(
+        channels["ra"].to_numpy(), channels["dec"].to_numpy(), settings.fof_radius_arcsec
+    )
+    rows = channels.rows(named=True)
+    members: dict[int, list[dict[str, Any]]] = {}
+    for group, row in zip(groups.tolist(), rows, strict=True):
+        members.setdefault(group, []).append(row)
+    systems = [_system(group, rules, independent, settings) for group in members.values()]
+    frame = pl.DataFrame(systems, schema={c.name: c.dtype for c in LENS_REGISTRY.columns})
+    return LENS_REGISTRY.conform(_distinct(frame))
+
+
+def _system(
+    members: Sequence[dict[str, Any]],
+    rules: Mapping[str, ChannelMapping],
+    independent: frozenset[str],
+    settings: Settings,
+) -> dict[str, Any]:
+    members = sorted(members, key=lambda m: (rules[m["channel"]].year, m["channel"], m["lens_id"]))
+    anchor = members[0]
+    ra, dec, extent = _centre(members)
+    by_quality = sorted(
+        members, key=lambda m: _REDSHIFT_ORDER[rules[m["channel"]].redshifts]
+    )  # stable: earliest first among equals
+    labels = {Label(m["label"]) for m in members}
+    label = next(option for option in _LABEL_ORDER if option in labels)
+    lens_and_not = Label.NOT_LENS in labels and bool(labels & {Label.SPEC_BOTH_Z, *_VISUAL})
+    hst = any(rules[m["channel"]].imaging == "hst" and m["label"] != Label.NOT_LENS for m in members)
+    tier = tier_of(label, hst=hst, contradicted=Label.NOT_LENS in labels)
+    names = sorted({m["channel"] for m in members})
+    kinds = [m["kind"] for m in members]
+    return {
+        "system_id": position_name(anchor["ra"], anchor["dec"]),
+        "ra": ra,
+        "dec": dec,
+        "z_lens": _first(by_quality, "z_lens"),
+        "z_source": _first(by_quality, "z_source"),
+        "theta_e": _first(members, "theta_e"),
+        "kind": kinds[0],
+        "label": str(label),
+        "tier": tier,
+        "weight": settings.weight(tier),
+        "channels": names,
+        "lens_ids": sorted(f"{m['channel']}:{m['lens_id']}" for m in members),
+        "n_members": len(members),
+        "extent_arcsec": extent,
+        "trains": any(rules[name].role == "train" for name in names),
+        "independent": all(name in independent for name in names),
+        "conflict_z": _spread(members, "z_lens", lambda low, high: (high - low) / (1 + low)) > settings.z_conflict,
+        "conflict_theta_e": _spread(members, "theta_e", lambda low, high: (high - low) / low)
+        > settings.theta_e_conflict,
+        "conflict_grade": len(labels & _VISUAL) > 1,
+        "conflict_label": lens_and_not,
+        "conflict_kind": len(set(kinds)) > 1,
+    }
+
+
+def tier_of(label: Label | str, *, hst: bool = False, contradicted: bool = False) -> str:
+    """Tier by the science contract, section 2: ``confirmed`` with both redshifts or HST, ``A`` and ``B`` by the visual
+    grade. What a follow-up found to be no lens has none, whatever else is said of it (the conflict is flagged)."""
+    if contradicted:
+        return "none"
+    return "confirmed" if hst else _TIER_OF_LABEL.get(Label(label), "none")
+
+
+def _centre(members: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
+    """Position of the member with the least summed separation to all others (the earliest of equals), and the largest
+    separation from it (arcsec)."""
+    if len(members) == 1:
+        return members[0]["ra"], members[0]["dec"], 0.0
+    ra, dec = np.array([m["ra"] for m in members]), np.array([m["dec"] for m in members])
+    apart = sphere.separation(ra[:, None], dec[:, None], ra[None, :], dec[None, :])
+    total = np.round(apart.sum(axis=1), 6)  # equal sums stay equal whatever the order of summation
+    best = int(np.argmin(total))
+    return float(ra[best]), float(dec[best]), float(apart[best].max())
+
+
+def _first(members: Sequence[dict[str, Any]], column: str) -> float | None:
+    return next((m[column] for m in members if m[column] is not None), None)
+
+
+def _spread(members: Sequence[dict[str, Any]], column: str, measure: Any) -> float:
+    found = [m[column] for m in members if m[column] is not None]
+    return float(measure(min(found), max(found))) if len(found) > 1 else 0.0
+
+
+def _distinct(frame: pl.DataFrame) -> pl.DataFrame:
+    """Give systems whose truncated names coincide (neighbours just beyond the linking length) a letter, in order of
+    position."""
+    doubled = frame.filter(pl.col("system_id").is_duplicated())
+    if not doubled.height:
+        return frame
+    order = frame.sort("system_id", "ra", "dec", "lens_ids").with_columns(
+        pl.int_range(pl.len()).over("system_id").alias("_n"), pl.len().over("system_id").alias("_of")
+    )
+    name = [
+        f"{s}{chr(97 + n)}" if of > 1 else s
+        for s, n, of in zip(order["system_id"], order["_n"], order["_of"], strict=True)
+    ]
+    return order.with_columns(pl.Series("system_id", name, dtype=pl.String)).drop("_n", "_of")

@@ -1,0 +1,56 @@
+"""Settings of the lenses room, and the closed lists of labels, tiers and kinds.
+
+``visual_*`` is what somebody saw in an image, ``spec_*`` what a spectrum says; the two are never mixed, because a
+published list's "confident" (a visual grade) was once quoted as a spectroscopic confirmation.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Label(StrEnum):
+    """What is known of one row of one channel."""
+
+    VISUAL_A = "visual_A"
+    VISUAL_B = "visual_B"
+    VISUAL_C = "visual_C"
+    SPEC_LENS_Z = "spec_lens_z"
+    """A spectroscopic redshift of the deflector only: it does not confirm a lens."""
+    SPEC_BOTH_Z = "spec_both_z"
+    """Spectroscopic redshifts of deflector and source."""
+    NOT_LENS = "not_lens"
+    CANDIDATE = "candidate"
+    """Listed without a grade."""
+
+
+Kind = Literal["galaxy", "group", "cluster", "quasar", "supernova"]
+KINDS: tuple[Kind, ...] = ("galaxy", "group", "cluster", "quasar", "supernova")
+Tier = Literal["confirmed", "A", "B", "none"]
+TIERS: tuple[Tier, ...] = ("confirmed", "A", "B", "none")
+
+
+class Settings(BaseModel):
+    """Lens settings (frozen). Radii in arcsec; the values are those of the science contract, section 2."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fof_radius_arcsec: float = Field(3.0, gt=0, le=5, description="linking length of the registry")
+    match_radius_arcsec: float = Field(3.0, gt=0, le=5, description="largest separation of a match; above 5 is refused")
+    weight_confirmed: float = Field(1.0, gt=0, le=1)
+    weight_a: float = Field(1.0, gt=0, le=1)
+    weight_b: float = Field(
+        0.5, ge=0.3, le=0.6, description="tier B is noisy: 38 % of the public rows match no candidate"
+    )
+    z_conflict: float = Field(0.05, gt=0, description="|dz| / (1 + z) above which two redshifts of a system disagree")
+    theta_e_conflict: float = Field(
+        0.3, gt=0, description="relative difference above which two Einstein radii disagree"
+    )
+    train_kinds: tuple[Kind, ...] = ("galaxy", "group", "cluster")
+
+    def weight(self, tier: str) -> float:
+        """Weight of a tier in the loss; 0 for ``none``."""
+        return {"confirmed": self.weight_confirmed, "A": self.weight_a, "B": self.weight_b}.get(tier, 0.0)

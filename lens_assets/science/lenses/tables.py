@@ -1,0 +1,135 @@
+"""Published tables of any usual format as columns of text, with the row each value came from.
+
+CSV through the standard library, because published CSVs are irregular (a quote inside an unquoted field, ragged
+rows): a row with another number of fields than the header is counted, not guessed at.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lens_assets.science.errors import BadInput, Rejections
+from lens_assets.science.lenses.mapping import Reader, normal
+
+RAGGED = "wrong number of fields"
+_DELIMITERS = (",", ";", "\t", "|")
+_FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".dat": "csv", ".parquet": "parquet", ".fits": "fits", ".fit": "fits",
+            ".ecsv": "ecsv", ".vot": "votable", ".votable": "votable", ".xml": "votable"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """Cells as text by column name, the input row of each, and how many rows the file had."""
+
+    columns: dict[str, list[str]]
+    rows: list[int]
+    n_in: int
+
+    @property
+    def names(self) -> list[str]:
+        """Column names as in the file."""
+        return list(self.columns)
+
+    def find(self, wanted: Sequence[str]) -> str | None:
+        """The first wanted column that is there: by exact name, then regardless of case, units and punctuation."""
+        by_normal: dict[str, str] = {}
+        for name in self.columns:
+            by_normal.setdefault(normal(name), name)
+        return next((n for w in wanted if (n := w if w in self.columns else by_normal.get(normal(w)))), None)
+
+
+def read_table(path: Path, reader: Reader, required: Sequence[Sequence[str]]) -> tuple[RawTable, Rejections]:
+    """Read a table. ``required`` (alternatives per column) is what tells the right delimiter from a wrong one.
+
+    Raises :class:`BadInput` naming the file for one that is absent, empty, undecodable or not of its format.
+    """
+    if not path.is_file():
+        raise BadInput("no such file", file=str(path))
+    if not path.stat().st_size:
+        raise BadInput("the file is empty", file=str(path))
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    form = reader.format if reader.format != "auto" else _FORMATS.get(suffix.lower(), "")
+    if form == "csv":
+        return _csv(path, reader, required)
+    if form == "parquet":
+        try:
+            frame = pl.read_parquet(path)
+        except (pl.exceptions.PolarsError, OSError) as fault:
+            raise BadInput(f"truncated or corrupt Parquet: {fault}", file=str(path)) from fault
+        columns = {n: [_text(v) for v in frame[n].to_list()] for n in frame.columns if not frame[n].dtype.is_nested()}
+        return RawTable(columns, list(range(frame.height)), frame.height), Rejections()
+    if form in ("fits", "ecsv", "votable"):
+        return _astropy(path, {"fits": "fits", "ecsv": "ascii.ecsv", "votable": "votable"}[form]), Rejections()
+    raise BadInput(f"unknown table format {path.suffix!r} (csv, tsv, parquet, fits, ecsv, vot)", file=str(path))
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip()
+    if isinstance(value, (float, np.floating)):
+        return repr(float(value))
+    return str(value).strip()
+
+
+def _astropy(path: Path, form: str) -> RawTable:
+    from astropy.table import Table
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = Table.read(path, format=form)
+    except Exception as fault:  # astropy's readers raise anything from KeyError to struct.error on damaged files
+        raise BadInput(f"truncated or corrupt {form}: {fault}", file=str(path)) from fault
+    columns = {}
+    for name in table.colnames:
+        if table[name].ndim == 1:
+            values = table[name]
+            mask = np.asarray(getattr(values, "mask", np.zeros(len(table), bool)))
+            columns[name] = ["" if gone else _text(v) for v, gone in zip(values.tolist(), mask, strict=True)]
+    return RawTable(columns, list(range(len(table))), len(table))
+
+
+def _csv(path: Path, reader: Reader, required: Sequence[Sequence[str]]) -> tuple[RawTable, Rejections]:
+    try:
+        text = path.read_text(encoding=reader.encoding)
+    except UnicodeDecodeError as fault:
+        message = f"not {reader.encoding} at byte {fault.start}; convert it or set reader.encoding in its mapping"
+        raise BadInput(message, file=str(path)) from fault
+    if "\0" in text:
+        raise BadInput("holds binary zeros: not a text table", file=str(path))
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not lines:
+        raise BadInput("no header line", file=str(path))
+    delimiter = _delimiter(lines[0], reader, required)
+    parsed = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+    header = [name.strip() for name in parsed[0]]
+    doubled = sorted({n for n in header if n and header.count(n) > 1})
+    if doubled:
+        raise BadInput("the column name is repeated", file=str(path), column=doubled[0])
+    rejections = Rejections()
+    body = list(enumerate(parsed[1:]))
+    good = [(i, row) for i, row in body if len(row) == len(header)]
+    rejections.add(RAGGED, len(body) - len(good))
+    columns = {name: [row[k].strip() for _, row in good] for k, name in enumerate(header) if name}
+    return RawTable(columns, [i for i, _ in good], len(body)), rejections
+
+
+def _delimiter(header: str, reader: Reader, required: Sequence[Sequence[str]]) -> str:
+    """The stated delimiter, unless only another one finds the required columns in the header."""
+    stated = [] if reader.delimiter == "auto" else [reader.delimiter]
+
+    def found(delimiter: str) -> int:
+        names = {normal(n) for n in next(csv.reader([header], delimiter=delimiter))}
+        return sum(any(normal(w) in names for w in options) for options in required)
+
+    choices = [*stated, *(d for d in _DELIMITERS if d not in stated)]
+    return max(choices, key=lambda d: (found(d), -choices.index(d)))
