@@ -1,0 +1,173 @@
+"""The one way from a stamp to a score, for evaluation, injections and scans: normalise -> crop -> network -> logit.
+
+The network runs in batches of one fixed size, the last padded, with convolutions and batch norms fused and channels last.
+So a stamp's logit does not depend on how the caller grouped its stamps or on its neighbours: the same bits come out, which a
+test proves. Between batch sizes, thread counts, processors and precisions the last bits may differ; those are recorded.
+
+bfloat16 (weights and activations; the pooled features and the head stay float32) doubles the rate where the processor has
+it. Its drift, the largest change of a logit over the ``select`` stamps, is measured when training ends and stored with the
+weights; ``auto`` uses bfloat16 only while that is within the accepted drift, and asking for it beyond raises.
+
+What does not belong here: thresholds and calibration (``evaluate``), stamps on disk (``cutouts``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from lens_assets.science.cutouts.normalise import NormalisationSpec, normalise
+from lens_assets.science.detectors.dataset import StampSource
+from lens_assets.science.detectors.networks import LensNet, fused
+from lens_assets.science.errors import BadInput
+
+F32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+BATCH = 64
+SCORE_COLUMNS = ("galaxy_id", "logit", "score")
+
+
+class Scorer:
+    """A frozen detector.
+
+    Parameters
+    ----------
+    net : the trained network (a copy is fused; the original is left alone).
+    normalisation : the specification it was trained on.
+    input_size : side of the centre the network sees, pixels.
+    precision : "fp32", "bf16", or "auto" (bf16 where the processor has it and ``drift`` is at most ``max_drift``).
+    drift : largest |logit(bf16) - logit(fp32)|, as measured at training; ``None`` where it was not.
+    """
+
+    def __init__(
+        self,
+        net: LensNet,
+        normalisation: NormalisationSpec,
+        input_size: int,
+        *,
+        key: str = "",
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        drift: float | None = None,
+        max_drift: float = 0.1,
+        batch: int = BATCH,
+    ) -> None:
+        small = drift is not None and drift <= max_drift
+        if precision == "bf16" and not small:
+            raise BadInput(f"bf16 scores of detector {key!r} drift by {drift}; at most {max_drift} is accepted")
+        self.precision = "bf16" if precision == "bf16" or (precision == "auto" and small and bf16_supported()) else "fp32"
+        self.key, self.normalisation, self.input_size, self.batch, self.drift = key, normalisation, input_size, batch, drift
+        self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        self._net = fused(net).to(self._dtype)
+        self._head = (net.head.weight.detach().float().clone(), net.head.bias.detach().float().clone())
+
+    @property
+    def n_features(self) -> int:
+        """Length of a feature vector."""
+        return self._net.n_features
+
+    def score(self, images: F32, valid: Mask | None = None) -> F32:
+        """Logits (n,) of raw stamps (n, 3, h, w), nanomaggies per pixel; ``valid`` is ``invvar > 0``."""
+        return next(self.score_stream([(images, valid)]))
+
+    def features(self, images: F32, valid: Mask | None = None) -> F32:
+        """Penultimate features (n, f) of raw stamps."""
+        return next(self._stream([(images, valid)]))[:, :-1]
+
+    def score_stream(self, batches: Iterable[tuple[F32, Mask | None]]) -> Iterator[F32]:
+        """Logits of each batch of (images, valid) in turn; small batches are put together, so they cost no more."""
+        for outputs in self._stream(batches):
+            yield outputs[:, -1].copy()
+
+    def _stream(self, batches: Iterable[tuple[F32, Mask | None]]) -> Iterator[F32]:
+        waiting: list[F32] = []  # normalised stamps not yet through the network
+        done: list[F32] = []  # outputs (features, logit) not yet handed out
+        sizes: list[int] = []  # of the batches not yet handed out
+        for images, valid in batches:
+            sizes.append(len(images))
+            if len(images):
+                waiting.append(self._prepared(images, valid))
+            held = sum(map(len, waiting))
+            if held >= self.batch:
+                stamps = np.concatenate(waiting)
+                whole = held - held % self.batch
+                done += [self._forward(stamps[i : i + self.batch]) for i in range(0, whole, self.batch)]
+                waiting = [stamps[whole:]] if whole < held else []
+            while sizes and sum(map(len, done)) >= sizes[0]:
+                yield self._take(done, sizes.pop(0))
+        if waiting:
+            done.append(self._forward(np.concatenate(waiting)))
+        while sizes:
+            yield self._take(done, sizes.pop(0))
+
+    def _take(self, done: list[F32], n: int) -> F32:
+        everything = np.concatenate([np.empty((0, self.n_features + 1), np.float32), *done])
+        done[:] = [everything[n:]]
+        return everything[:n]
+
+    def _prepared(self, images: F32, valid: Mask | None) -> F32:
+        return crop(normalise(images, self.normalisation, valid=valid), self.input_size)
+
+    def _forward(self, stamps: F32) -> F32:
+        n = len(stamps)
+        if n < self.batch:
+            stamps = np.concatenate([stamps, np.zeros((self.batch - n, *stamps.shape[1:]), np.float32)])
+        x = torch.from_numpy(stamps).to(self._dtype).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            features = self._net.features(x).float()
+            logit = (features * self._head[0]).sum(1, keepdim=True) + self._head[1]
+            out: F32 = torch.cat([features, logit], 1).numpy()[:n]
+        if not np.isfinite(out).all():
+            raise FloatingPointError(f"detector {self.key!r} gave an output that is not finite")
+        return out
+
+
+def score_rows(scorer: Scorer, galaxy_ids: Iterable[str], stamps: StampSource, chunk: int = 256) -> pl.DataFrame:
+    """galaxy_id, logit, score of these galaxies, sorted by id; one row for each, or an error."""
+    ids = sorted(galaxy_ids)
+    if len(set(ids)) != len(ids):
+        raise BadInput("a galaxy is to be scored twice", column="galaxy_id")
+    parts = [ids[i : i + chunk] for i in range(0, len(ids), chunk)]
+    stream = ((stamps.images(part), stamps.invvar(part) > 0) for part in parts)
+    logit = np.concatenate([np.empty(0, np.float32), *scorer.score_stream(stream)])
+    return pl.DataFrame(
+        {"galaxy_id": ids, "logit": logit, "score": probability(logit)},
+        schema={"galaxy_id": pl.String, "logit": pl.Float32, "score": pl.Float32},
+    )
+
+
+def probability(logit: npt.ArrayLike) -> F32:
+    """``1 / (1 + exp(-logit))``, computed in float64, as float32."""
+    x = np.asarray(logit, np.float64)
+    return np.exp(-np.logaddexp(0.0, -x)).astype(np.float32)
+
+
+def crop(images: F32, size: int) -> F32:
+    """The central ``size`` pixels of (n, c, h, w)."""
+    height, width = images.shape[-2:]
+    if size > min(height, width):
+        raise BadInput(f"stamps of {height} x {width} pixels are smaller than the network's {size}")
+    top, left = (height - size) // 2, (width - size) // 2
+    return images[..., top : top + size, left : left + size]
+
+
+def bf16_supported() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (elsewhere it is emulated, and slower than float32)."""
+    return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
+
+
+def measure_drift(net: LensNet, normalised: F32, input_size: int, batch: int = BATCH) -> float:
+    """Largest |logit(bf16) - logit(fp32)| over normalised stamps, by the scorer's own arithmetic."""
+    spec = NormalisationSpec()
+    exact = Scorer(net, spec, input_size, precision="fp32", batch=batch)
+    quick = Scorer(net, spec, input_size, precision="bf16", drift=0.0, batch=batch)
+    stamps = crop(normalised, input_size)
+    worst = 0.0
+    for i in range(0, len(stamps), batch):
+        a, b = (scorer._forward(stamps[i : i + batch])[:, -1] for scorer in (exact, quick))
+        worst = max(worst, float(np.abs(a - b).max()))
+    return worst
