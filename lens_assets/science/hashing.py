@@ -1,8 +1,8 @@
 """Stable hashes and counter-based generators, keyed by identity.
 
-Our own integer hash (SplitMix64's finaliser; Steele, Lea & Flood 2014, doi:10.1145/2714064.2660195), because a library's
-hash may change between versions and every sample, split and injection of a published surface hangs on it. Strings go
-through SHA-256. Nothing here depends on the order of rows, the engine, the process or the platform.
+Our own integer hash (SplitMix64's finaliser; Steele, Lea & Flood 2014, doi:10.1145/2714064.2660195), because a
+library's hash may change between versions and every sample, split and injection of a published surface hangs on it.
+Strings go through SHA-256. Nothing here depends on the order of rows, the engine, the process or the platform.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def _jsonable(value: Any) -> Any:
         return sorted(value)
     if isinstance(value, bytes):
         return value.hex()
-    return str(value)
+    text = str(value)
+    if " at 0x" in text:
+        raise TypeError(f"{type(value).__name__} has no stable text to hash: {text}")
+    return text
 
 
 def seed_of(*identity: Any) -> int:

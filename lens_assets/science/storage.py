@@ -1,10 +1,11 @@
 """Artefacts on disk: complete or absent, addressed by content, carrying what made them.
 
-An artefact is one partition of one asset: a folder of files under ``<root>/<asset>/<partition>/<digest>/`` and beside it
-``manifest.json``, which names that folder. Files are written to a temporary folder, synced and renamed; the manifest is
-replaced last, in one step. A reader follows the manifest, so it sees the old artefact or the new one, never a mixture,
-and a run killed at any moment leaves nothing that a reader would take for data. The digest is that of the files' bytes and
-holds no time, host or run id: the same content has the same digest wherever and whenever it was made.
+An artefact is one partition of one asset: a folder of files under ``<root>/<asset>/<partition>/<digest>/`` and beside
+it ``manifest.json``, which names that folder. Files are written to a temporary folder, synced and renamed; the
+manifest is replaced last, in one step. A reader follows the manifest, so it sees the old artefact or the new one,
+never a mixture, and a run killed at any moment leaves nothing that a reader would take for data. The digest is that
+of the files' bytes and holds no time, host or run id: the same content has the same digest wherever and whenever it
+was made.
 
 What does not belong here: what an artefact means (the rooms know), and Dagster (``lens_assets.resources`` wraps this).
 """
@@ -12,6 +13,7 @@ What does not belong here: what an artefact means (the rooms know), and Dagster 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -34,7 +36,9 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,127}")
 
 
 def safe_key(key: str) -> str:
-    """``key`` if it may become one path component, else :class:`BadInput` (no separators, no leading dot, at most 128)."""
+    """``key`` if it may become one path component, else :class:`BadInput` (no separators, no leading dot, at most
+    128).
+    """
     if not _KEY.fullmatch(key) or ".." in key:
         raise BadInput(f"not a valid partition or asset key: {key!r} (letters, digits, and . _ + - inside)")
     return key
@@ -128,7 +132,7 @@ class Store:
             return None
         except json.JSONDecodeError as fault:
             raise BadInput(f"not JSON ({fault})", file=str(home / MANIFEST)) from fault
-        return Artefact(asset, partition, home / manifest["digest"][:16], manifest)
+        return Artefact(asset, partition, home / manifest.get("folder", manifest["digest"][:16]), manifest)
 
     def get(self, asset: str, partition: str = "all") -> Artefact:
         """The artefact; ``FileNotFoundError`` that says how to make it while it is absent."""
@@ -172,17 +176,32 @@ class Store:
                 "made_from": dict(made_from or {}),
                 "fingerprint": digest_of(dict(made_from or {})),
             }
-            final = home / content[:16]
-            if final.exists():
-                shutil.rmtree(final)  # the same bytes, perhaps damaged since: ours are fresh
-            os.replace(scratch, final)
-            _sync(home)
-            _write_json(home / MANIFEST, manifest)
-            for old in home.iterdir():
-                if old.is_dir() and old != final and not old.name.startswith(".draft-"):
-                    shutil.rmtree(old, ignore_errors=True)
+            with _publishing(home):
+                self._publish(home, scratch, manifest)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _publish(self, home: Path, scratch: Path, manifest: dict[str, Any]) -> None:
+        """Make a finished draft the artefact, one writer at a time.
+
+        The folder that the manifest names is never removed or replaced before the manifest names another: fresh bytes
+        of damaged content go to a new folder. The generation before stays until the next write, for readers that hold
+        it.
+        """
+        current = _folder_in_manifest(home)
+        final = home / manifest["digest"][:16]
+        if final.exists():
+            if _intact(final, manifest["files"]):
+                shutil.rmtree(scratch)
+            else:
+                final = home / f"{final.name}-{uuid.uuid4().hex[:8]}"
+        if scratch.exists():
+            os.replace(scratch, final)
+        _sync(home)
+        _write_json(home / MANIFEST, {**manifest, "folder": final.name})
+        for old in home.iterdir():
+            if old.is_dir() and old.name not in (final.name, current) and not old.name.startswith(".draft-"):
+                shutil.rmtree(old, ignore_errors=True)
 
     def delete(self, asset: str, partition: str) -> None:
         """Remove an artefact: the manifest first, so that it is absent before it is incomplete."""
@@ -195,7 +214,9 @@ def verify(artefact: Artefact) -> None:
     """Raise :class:`BadInput` when a file's bytes differ from its manifest."""
     for f in artefact.manifest["files"]:
         if sha256_file(artefact.file(f["name"])) != f["sha256"]:
-            raise BadInput("its bytes differ from the manifest; materialise it again", file=str(artefact.folder / f["name"]))
+            raise BadInput(
+                "its bytes differ from the manifest; materialise it again", file=str(artefact.folder / f["name"])
+            )
 
 
 def sha256_file(path: str | Path) -> str:
@@ -222,6 +243,29 @@ def _write_json(path: Path, value: Any) -> None:
         os.fsync(stream.fileno())
     os.replace(scratch, path)
     _sync(path.parent)
+
+
+@contextlib.contextmanager
+def _publishing(home: Path) -> Iterator[None]:
+    """Hold the lock of one artefact's folder: two writers that finish together would clean away each other's files."""
+    with open(home / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _folder_in_manifest(home: Path) -> str | None:
+    try:
+        manifest = json.loads((home / MANIFEST).read_text())
+        return str(manifest.get("folder", manifest["digest"][:16]))
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return None
+
+
+def _intact(folder: Path, files: list[dict[str, Any]]) -> bool:
+    """Whether a folder holds exactly these files with these bytes."""
+    if {p.name for p in folder.iterdir()} != {f["name"] for f in files}:
+        return False
+    return all(sha256_file(folder / f["name"]) == f["sha256"] for f in files)
 
 
 def _sync(path: Path) -> None:
