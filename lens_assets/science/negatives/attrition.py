@@ -1,6 +1,6 @@
 """The attrition table: what each filter removed in turn, what it would have removed alone, and what is left where.
 
-One row a filter (``kind = "filter"``), a stratum (``"stratum"``) and a pool or category (``"pool"``). The tables of
+One row a filter (``stage = "filter"``), a stratum (``"stratum"``) and a pool or category (``"pool"``). The tables of
 tiles add up: merging is a sum, so the table of a run does not depend on how the sky was cut.
 """
 
@@ -17,7 +17,7 @@ from lens_assets.science.errors import Rejections, UnbalancedCount
 Bool = npt.NDArray[np.bool_]
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "kind": pl.String,
+    "stage": pl.String,
     "step": pl.String,
     "order": pl.Int32,
     "n_in": pl.Int64,
@@ -53,11 +53,11 @@ def tally(passes: Sequence[tuple[str, Bool]], n: int) -> tuple[Bool, pl.DataFram
     return keep, pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def counted(kind: str, before: pl.Series, after: pl.Series, first_order: int) -> pl.DataFrame:
+def counted(stage: str, before: pl.Series, after: pl.Series, first_order: int) -> pl.DataFrame:
     """Rows that count the members of each value before and after all filters (null is shown as ``"null"``)."""
     n_in, n_left = (dict(s.fill_null("null").value_counts().iter_rows()) for s in (before, after))
     rows = [
-        (kind, str(name), first_order + i, n_in[name], n_in[name] - n_left.get(name, 0), n_left.get(name, 0), None)
+        (stage, str(name), first_order + i, n_in[name], n_in[name] - n_left.get(name, 0), n_left.get(name, 0), None)
         for i, name in enumerate(sorted(n_in))
     ]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
@@ -70,13 +70,13 @@ def merge_attrition(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """
     if not tables:
         return pl.DataFrame(schema=SCHEMA)
-    filters = [t.filter(pl.col("kind") == "filter")["step"].to_list() for t in tables]
+    filters = [t.filter(pl.col("stage") == "filter")["step"].to_list() for t in tables]
     if any(f != filters[0] for f in filters):
         raise UnbalancedCount(f"tiles were screened by different filters: {sorted({tuple(f) for f in filters})}")
     every = pl.concat([t.select(list(SCHEMA)).cast(SCHEMA) for t in tables])  # type: ignore[arg-type]
-    is_filter, is_stratum = pl.col("kind") == "filter", pl.col("kind") == "stratum"
+    is_filter, is_stratum = pl.col("stage") == "filter", pl.col("stage") == "stratum"
     summed = (
-        every.group_by("kind", "step")
+        every.group_by("stage", "step")
         .agg(
             pl.col("order").min(),
             pl.col("n_in", "removed", "n_left").sum(),
@@ -101,7 +101,7 @@ def merge_attrition(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def reconcile(table: pl.DataFrame) -> None:
     """Raise :class:`UnbalancedCount` unless in = out + removed at every step, and strata and pools add up."""
-    steps = table.filter(pl.col("kind") == "filter").sort("order")
+    steps = table.filter(pl.col("stage") == "filter").sort("order")
     if not steps.height:
         return
     removed = Rejections()
@@ -111,9 +111,9 @@ def reconcile(table: pl.DataFrame) -> None:
     removed.check(n_in, n_left)
     if steps["n_in"].to_list()[1:] != steps["n_left"].to_list()[:-1]:
         raise UnbalancedCount("a filter did not get what the one before it left")
-    strata = table.filter(pl.col("kind") == "stratum")
+    strata = table.filter(pl.col("stage") == "stratum")
     if strata.height and (strata["n_in"].sum(), strata["n_left"].sum()) != (n_in, n_left):
         raise UnbalancedCount("strata do not add up to the rows that came in and were left")
-    pools = table.filter((pl.col("kind") == "pool") & pl.col("step").is_in(["N1", "N2"]))
+    pools = table.filter((pl.col("stage") == "pool") & pl.col("step").is_in(["N1", "N2"]))
     if pools.height and pools["n_left"].sum() != n_left:
         raise UnbalancedCount("N1 and N2 do not add up to the rows that were left")

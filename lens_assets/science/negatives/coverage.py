@@ -73,7 +73,7 @@ def coverage_problems(table: pl.DataFrame, *, max_sky_distance: float = 0.25, mi
 
     The sky: total variation distance (half the summed absolute difference of weighted shares) between sample and parent
     above ``max_sky_distance``, or a coarse cell without a single object where at least ``min_expected`` were to be
-    expected. The types: a TYPE of the parent that the sample lacks.
+    expected. Types are judged against their targets, see :func:`strata_problems`.
     """
     problems = []
     total = int(table.filter(pl.col("axis") == "sky")["n_sample"].sum())

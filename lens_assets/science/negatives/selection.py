@@ -165,7 +165,7 @@ def screen(frame: pl.DataFrame, profile: SelectionProfile, role: Role) -> tuple[
 
     Returns
     -------
-    (kept rows in their given order, attrition table with ``kind = "filter"``).
+    (kept rows in their given order, attrition table with ``stage = "filter"``).
     """
     keep, table = tally(passes(frame, profile, role), frame.height)
     return frame.filter(keep), table

@@ -83,7 +83,7 @@ def weighted_auc(score: F64, label: npt.NDArray[Any], weight: F64) -> float:
     total = pos.sum() * neg.sum()
     if not total > 0:
         return float("nan")
-    return float((pos * (np.cumsum(neg) - neg / 2)).sum() / total)
+    return float(np.clip((pos * (np.cumsum(neg) - neg / 2)).sum() / total, 0, 1))
 
 
 def _features(frame: pl.DataFrame) -> tuple[F64, list[str]]:
