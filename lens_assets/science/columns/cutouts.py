@@ -102,6 +102,27 @@ _SHORTCUT = (
     Column("n_pos", pl.Int64, "", "positives among them", _AUC, lo=0),
     Column("colour", pl.String, "", "green, yellow (lo68 > 0.60), red (lo68 > 0.70) or insufficient", _AUC),
 )
+_PAIR = (
+    *(
+        Column(side, pl.String, "", f"galaxy_id of the {side} stamp of a pair", "cutouts.report")
+        for side in ("first", "second")
+    ),
+    *(
+        Column(f"{side}_split", pl.String, "", f"split of the {side} stamp", "cutouts.report")
+        for side in ("first", "second")
+    ),
+    Column("bits", pl.Int32, "", "bits in which the difference hashes differ", "cutouts.fingerprint", lo=0, hi=64),
+    Column("identical", pl.Boolean, "", "the stamps have the same bytes", "cutouts.report"),
+    Column(
+        "agreement",
+        pl.Float64,
+        "",
+        "correlation of the outer r pixels, best of shifts up to 1 px",
+        "cutouts.report",
+        -1,
+        1.0001,
+    ),
+)
 
 
 def index_table(bands: Sequence[str] = BANDS) -> Table:
@@ -115,16 +136,17 @@ def index_table(bands: Sequence[str] = BANDS) -> Table:
     columns += _STAMP[:2]
     for stem in ("image_digest", "invvar_digest"):
         columns += [per_band[band][stem] for band in bands]
-    return Table("cutout_index", "one stamp of a shard", (*columns, *_STAMP[2:]), ("galaxy_id",))
+    return Table("cutouts", "one stamp of a shard", (*columns, *_STAMP[2:]), ("galaxy_id",))
 
 
-CUTOUT_INDEX = index_table()
+CUTOUTS = index_table()
 CUTOUT_REJECTED = Table(
     "cutout_rejected",
     "one object without a stamp",
     (_SURVEY["galaxy_id"], _SURVEY["brickname"], *_REASON),
     ("galaxy_id",),
 )
-SHORTCUT_REPORT = Table("shortcut_report", "one stamp feature", _SHORTCUT, ("feature",))
-COLUMNS = (*_PLACE, *_STAMP, *(column for band in BANDS for column in _per_band(band)), *_REASON, *_SHORTCUT)
-TABLES = (CUTOUT_INDEX, CUTOUT_REJECTED, SHORTCUT_REPORT)
+SHORTCUTS = Table("shortcuts", "one stamp feature", _SHORTCUT, ("feature",))
+DUPLICATES = Table("duplicates", "two stamps that look like the same pixels", _PAIR, ("first", "second"))
+COLUMNS = (*_PLACE, *_STAMP, *(column for band in BANDS for column in _per_band(band)), *_REASON, *_SHORTCUT, *_PAIR)
+TABLES = (CUTOUTS, CUTOUT_REJECTED, SHORTCUTS, DUPLICATES)

@@ -64,7 +64,7 @@ def cut_brick(brick: BrickLike, rows: pl.DataFrame, settings: Settings) -> tuple
     Returns
     -------
     images, invvar : (n, bands, size, size) little-endian float32: nanomaggies per pixel and their inverse square.
-    index : table ``cutout_index``, row i describing stamp i, sorted by ``galaxy_id``.
+    index : table ``cutouts``, row i describing stamp i, sorted by ``galaxy_id``.
     rejected : table ``cutout_rejected``; ``len(rows) == len(index) + len(rejected)``.
     """
     rows = rows.sort("galaxy_id")

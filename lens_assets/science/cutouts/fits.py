@@ -54,9 +54,8 @@ def to_fits(shards: Shard | ShardSet, galaxy_id: str, path: str | Path, bands: s
     for band in bands:
         header[f"PSF_{band.upper()}"] = (float(facts[f"psfsize_{band}"]), "arcsec FWHM at the position")
         header[f"NEXP_{band.upper()}"] = facts[f"nexp_{band}"]
-        for product in ("image", "invvar"):
-            if facts[f"{product}_digest_{band}"]:
-                header["HISTORY"] = f"{product} {band} sha256 {facts[f'{product}_digest_{band}']}"
+        header[f"IMGSHA_{band.upper()}"] = facts[f"image_digest_{band}"] or ""
+        header[f"INVSHA_{band.upper()}"] = facts[f"invvar_digest_{band}"] or ""
     hdus = [fits.PrimaryHDU()]
     for name, data, unit in (("IMAGE", image, "nmgy"), ("INVVAR", invvar, "1/nmgy^2")):
         hdu = fits.ImageHDU(np.asarray(data), header=header.copy(), name=name)

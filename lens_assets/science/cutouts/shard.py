@@ -28,6 +28,7 @@ __all__ = ["Shard", "ShardSet", "epoch_order", "write_shard"]
 F32 = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Which = Sequence[str] | pl.Series | npt.NDArray[Any]
+"""Galaxies by id, or an integer array of rows (a shard) or positions (a set)."""
 
 
 class Shard:
@@ -98,16 +99,11 @@ class ShardSet:
     """Several shards as one collection addressed by ``galaxy_id``; position i is stamp i of the shards one after
     another."""
 
-    def __init__(self, shards: Iterable[Shard]) -> None:
-        self.shards = list(shards)
+    def __init__(self, shards: Iterable[Shard | str | Path]) -> None:
+        self.shards = [shard if isinstance(shard, Shard) else Shard(shard) for shard in shards]
         if len({shard.shape for shard in self.shards}) > 1:
             raise BadInput(f"the shards hold stamps of different shapes: {sorted({s.shape for s in self.shards})}")
         self._starts = np.cumsum([0, *(len(shard) for shard in self.shards)])
-
-    @classmethod
-    def open(cls, folders: Iterable[str | Path]) -> ShardSet:
-        """Open several shards."""
-        return cls(Shard(folder) for folder in folders)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (ShardSet, (self.shards,))
@@ -128,31 +124,30 @@ class ShardSet:
             raise BadInput(f"{doubled['galaxy_id'][0]} has stamps in several shards", column="galaxy_id")
         return frame
 
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return dict(zip(self.index["galaxy_id"].to_list(), range(len(self)), strict=True)) if self.shards else {}
+
     def has(self, ids: Sequence[str] | pl.Series) -> npt.NDArray[np.bool_]:
         """Which of the galaxies have a stamp."""
-        return np.asarray(pl.Series(ids, dtype=pl.String).is_in(self.index["galaxy_id"].implode()).to_numpy(), bool)
+        return np.fromiter((name in self._positions for name in ids), bool, len(ids))
 
     def locate(self, which: Which) -> Rows:
         """Positions of galaxies, in the order asked (positions are checked and passed on).
 
-        Raises :class:`BadInput` naming the first galaxy without a stamp. Look up once, then read by position.
+        Raises :class:`BadInput` naming the first galaxy without a stamp.
         """
-        wanted = which if isinstance(which, pl.Series) else pl.Series(which)
-        if wanted.dtype.is_integer():
-            positions = wanted.to_numpy().astype(np.int64)
-            if len(positions) and (positions.min() < 0 or positions.max() >= len(self)):
-                raise BadInput(f"positions {positions.min()}..{positions.max()} of {len(self)} stamps")
-            return positions
-        if not len(wanted):
-            return np.empty(0, np.int64)
-        asked = pl.DataFrame({"galaxy_id": wanted.cast(pl.String)})
-        found = asked.join(
-            self.index.select("galaxy_id", "position"), on="galaxy_id", how="left", maintain_order="left"
-        )
-        if found["position"].null_count():
-            gone = found.filter(pl.col("position").is_null())["galaxy_id"]
-            raise BadInput(f"{len(gone)} galaxies have no stamp, first {gone[0]}: see the rejected of its tile")
-        return found["position"].to_numpy()
+        if isinstance(which, np.ndarray) and which.dtype.kind in "iu":
+            if which.size and (which.min() < 0 or which.max() >= len(self)):
+                raise BadInput(f"positions {which.min()}..{which.max()} of {len(self)} stamps")
+            return which.astype(np.int64)
+        try:
+            return np.fromiter((self._positions[str(name)] for name in which), np.int64, len(which))
+        except KeyError:
+            gone = [name for name in which if str(name) not in self._positions]
+            raise BadInput(
+                f"{len(gone)} galaxies have no stamp, first {gone[0]}: see the rejected of its tile"
+            ) from None
 
     def images(self, which: Which) -> F32:
         """Stamps in the order asked, (n, bands, h, w) float32, nanomaggies per pixel."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lens_assets.science.columns.cutouts import SHORTCUT_REPORT
+from lens_assets.science.columns.cutouts import SHORTCUTS
 from lens_assets.science.cutouts.features import noise_lags
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
@@ -46,7 +46,7 @@ def shortcut_report(
 
     Returns
     -------
-    Table ``shortcut_report`` sorted by feature: ``feature, direction, auc, lo68, hi68, lo95, hi95, n, n_pos, colour``.
+    Table ``shortcuts`` sorted by feature: ``feature, direction, auc, lo68, hi68, lo95, hi95, n, n_pos, colour``.
     """
     y = np.asarray(labels)
     if y.shape != (features.height,) or not np.isin(y, (0, 1)).all():
@@ -64,8 +64,8 @@ def shortcut_report(
         for name in features.columns
         if features[name].dtype.is_numeric()
     ]
-    schema = {column.name: column.dtype for column in SHORTCUT_REPORT.columns}
-    return SHORTCUT_REPORT.conform(pl.DataFrame(rows, schema=schema))
+    schema = {column.name: column.dtype for column in SHORTCUTS.columns}
+    return SHORTCUTS.conform(pl.DataFrame(rows, schema=schema))
 
 
 def noise_lag_classifier(

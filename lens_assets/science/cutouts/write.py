@@ -1,10 +1,9 @@
 """Write the shard of a tile: brick by brick, resumable, with bytes that depend on neither workers nor order.
 
-Each brick's stamps become a part: a folder beside the draft, renamed into place when whole, and keyed by the settings,
-the brick's files and the rows asked for. A run killed at any moment finds the finished parts again and cuts only the
-rest; a part made under other settings or from other pixels has another key and is never reused. The parts are then put
-together in the order of ``galaxy_id``. They stay until the artefact is committed: the store removes everything else
-from the partition's folder at that moment, so a kill between assembly and commit loses nothing either.
+Each brick's stamps become a part: a folder renamed into place when whole, and keyed by the settings, the brick's files
+and the rows asked for. A run killed at any moment finds the finished parts again and cuts only the rest; a part made
+under other settings or from other pixels has another key and is never reused. The parts are then put together in the
+order of ``galaxy_id``.
 """
 
 from __future__ import annotations
@@ -48,15 +47,18 @@ def write_shard(
     settings: Settings,
     workers: int = 1,
     progress: Progress | None = None,
+    work: str | Path | None = None,
 ) -> dict[str, Any]:
     """Cut all stamps of a tile and write ``image.npy``, ``invvar.npy``, ``index.parquet`` and ``rejected.parquet``.
 
     Parameters
     ----------
-    draft : where the files go; the parts go beside it.
+    draft : where the files go.
     rows_of_tile : ``galaxy_id, brickname, ra, dec``, one row an object, in any order.
     workers : processes. One brick is one piece of work; threads do not scale here.
     progress : called with (bricks done, bricks in all) after each brick; bricks found finished count at once.
+    work : folder for the parts, removed when the shard is whole. ``None``: beside the draft, where they stay until the
+        store clears the partition's folder on commit, so that a kill between here and there loses nothing either.
 
     Returns
     -------
@@ -70,22 +72,23 @@ def write_shard(
     rows = rows_of_tile.select("galaxy_id", "brickname", "ra", "dec").sort("galaxy_id")
     if rows["galaxy_id"].n_unique() != rows.height:
         raise BadInput("an object is asked for twice", column="galaxy_id")
-    work = draft.folder.parent / f".parts-{settings.digest[:16]}"
-    work.mkdir(parents=True, exist_ok=True)
-    _sweep(work)
+    home = draft.folder.parent if work is None else Path(work)
+    folder = home / f".parts-{settings.digest[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
 
     bricks = rows.partition_by("brickname", as_dict=True, maintain_order=True)
     jobs = [(str(key[0]), part) for key, part in sorted(bricks.items())]
     parts: dict[str, Path] = {}
     if workers == 1 or len(jobs) < 2:
         for name, part in jobs:
-            parts[name] = make_part(work, release, name, part, settings)
+            parts[name] = make_part(folder, release, name, part, settings)
             if progress:
                 progress(len(parts), len(jobs))
     else:
         context = multiprocessing.get_context("spawn")  # polars' threads do not survive a fork
         with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-            futures = {pool.submit(make_part, work, release, name, part, settings): name for name, part in jobs}
+            futures = {pool.submit(make_part, folder, release, name, part, settings): name for name, part in jobs}
             try:
                 for future in as_completed(futures):
                     parts[futures[future]] = future.result()
@@ -94,7 +97,10 @@ def write_shard(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    return _assemble(draft, [parts[name] for name, _ in jobs], rows.height, settings)
+    facts = _assemble(draft, [parts[name] for name, _ in jobs], rows.height, settings)
+    if work is not None:
+        shutil.rmtree(home, ignore_errors=True)
+    return facts
 
 
 def make_part(work: Path, release: ReleaseLike, brickname: str, rows: pl.DataFrame, settings: Settings) -> Path:

@@ -1,0 +1,159 @@
+"""What the stamps of a sample say about themselves: shortcuts, duplicates, what was rejected from which class,
+pictures.
+
+The report is for people and gates; it changes no stamp. Only stamps of the sample count, and the shortcut test only
+those that a detector may learn from or be chosen by (not the guard ring, not the independent evaluation lenses).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lens_assets.science.columns.cutouts import DUPLICATES
+from lens_assets.science.cutouts.features import noise_lags, shortcut_features
+from lens_assets.science.cutouts.figures import feature_distributions, gallery
+from lens_assets.science.cutouts.fingerprint import near_duplicates
+from lens_assets.science.cutouts.settings import Settings
+from lens_assets.science.cutouts.shard import Shard, ShardSet
+from lens_assets.science.cutouts.shortcut import shortcut_report
+from lens_assets.science.hashing import galaxy_key, mix64
+
+LEARNT = ("train", "val", "test")
+_CHUNK = 512
+_SHOWN = 32
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """Tables and figures about the stamps of a sample."""
+
+    shortcuts: pl.DataFrame
+    """Table ``shortcuts``: AUC, intervals and colour of every feature, the background's autocorrelation included."""
+    features: pl.DataFrame
+    """``galaxy_id, label, split`` and every feature."""
+    duplicates: pl.DataFrame
+    """Table ``duplicates``: pairs of stamps that look like the same pixels."""
+    rejected: pl.DataFrame
+    """``label, reason, n``: objects without a stamp by class."""
+    facts: dict[str, Any]
+    stamps: ShardSet
+
+    def save_figures(self, folder: str | Path) -> list[Path]:
+        """Write ``features.png``, ``positives.png`` and ``negatives.png`` (those of smallest hash, so always the
+        same)."""
+        known = self.features.filter(pl.col("split").is_in(LEARNT))
+        out = []
+        if known.height:
+            target = Path(folder) / "features.png"
+            out.append(feature_distributions(known, known["label"].to_numpy(), self.shortcuts, target))
+        for label, name in ((1, "positives"), (0, "negatives")):
+            ids = known.filter(pl.col("label") == label)["galaxy_id"]
+            if len(ids):
+                ids = ids.gather(np.argsort(mix64(_keys(ids)), kind="stable")[:_SHOWN])
+                out.append(gallery(self.stamps.images(ids), ids.to_list(), Path(folder) / f"{name}.png"))
+        return out
+
+
+def quality_report(
+    shards: Sequence[Shard], sample: pl.DataFrame, settings: Settings, near_bits: int = 3
+) -> QualityReport:
+    """Measure the stamps of ``sample`` (``galaxy_id, label, split, cell``; others may be there) in ``shards``.
+
+    The facts hold ``stamps``, ``rejected`` (by class), ``red`` and ``yellow`` (feature names),
+    ``identical_across_splits`` and ``near_across_splits`` (pairs), ``sources`` (stamps by class and reader).
+    """
+    stamps = ShardSet(shards)
+    sample = sample.select("galaxy_id", "label", "split", "cell").sort("galaxy_id")
+    index = stamps.index if stamps.shards else pl.DataFrame(schema={"galaxy_id": pl.String})
+    here = sample.join(index, on="galaxy_id", how="inner", maintain_order="left")
+    features = _features(stamps, here, settings)
+    table = pl.concat([here.select("galaxy_id", "label", "split"), features], how="horizontal")
+
+    judged = here.with_row_index("at").filter(pl.col("split").is_in(LEARNT))
+    shortcuts = shortcut_report(
+        features[judged["at"].to_numpy()],
+        judged["label"].to_numpy(),
+        judged["cell"].to_numpy(),
+        ("cutout-quality",),
+        settings.bootstrap_draws,
+    )
+    duplicates = _duplicates(stamps, here, near_bits)
+    apart = duplicates.filter(pl.col("first_split") != pl.col("second_split"))
+    lost = pl.concat([shard.rejected for shard in shards]) if shards else pl.DataFrame(schema={"galaxy_id": pl.String})
+    rejected = sample.join(lost, on="galaxy_id", how="inner")
+    by_class = (
+        rejected.group_by("label", "reason").len("n").sort("label", "reason")
+        if rejected.height
+        else pl.DataFrame(schema={"label": sample.schema["label"], "reason": pl.String, "n": pl.UInt32})
+    )
+    facts: dict[str, Any] = {
+        "stamps": here.height,
+        "positives": int((here["label"] == 1).sum()),
+        "without_stamp": sample.height - here.height,
+        "rejected": {f"{label}: {reason}": n for label, reason, n in by_class.iter_rows()},
+        "red": shortcuts.filter(pl.col("colour") == "red")["feature"].to_list(),
+        "yellow": shortcuts.filter(pl.col("colour") == "yellow")["feature"].to_list(),
+        "identical_across_splits": int(apart["identical"].sum()),
+        "near_across_splits": apart.height,
+    }
+    if here.height:
+        sources = here.group_by("label", "source").len("n").sort("label", "source")
+        facts["sources"] = {f"{label}: {source}": n for label, source, n in sources.iter_rows()}
+    return QualityReport(shortcuts, table, duplicates, by_class, facts, stamps)
+
+
+def _features(stamps: ShardSet, here: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    positions = here["position"].to_numpy() if here.height else np.empty(0, np.int64)
+    pieces = []
+    for start in range(0, len(positions), _CHUNK):
+        part = positions[start : start + _CHUNK]
+        images, invvar = stamps.images(part), stamps.invvar(part)
+        lags = noise_lags(images, invvar, bands="".join(settings.bands))
+        pieces.append(pl.concat([shortcut_features(images, invvar, settings.normalisation), lags], how="horizontal"))
+    return pl.concat(pieces) if pieces else pl.DataFrame()
+
+
+def _duplicates(stamps: ShardSet, here: pl.DataFrame, near_bits: int) -> pl.DataFrame:
+    """Pairs whose hashes are close and whose outer pixels agree (noise does not repeat), or whose bytes are the
+    same."""
+    if not here.height:
+        return pl.DataFrame(schema={c.name: c.dtype for c in DUPLICATES.columns})
+    pairs = near_duplicates(here["galaxy_id"], here["dhash"].to_numpy(), near_bits)
+    known = here.select("galaxy_id", "split", "stamp_digest", "position")
+    for side in ("first", "second"):
+        names = {name: f"{side}_{name}" for name in ("split", "stamp_digest", "position")}
+        pairs = pairs.join(known.rename({"galaxy_id": side, **names}), on=side, how="left")
+    outer = [_agreement(stamps, a, b) for a, b in zip(pairs["first_position"], pairs["second_position"], strict=True)]
+    pairs = pairs.with_columns(
+        identical=pl.col("first_stamp_digest") == pl.col("second_stamp_digest"),
+        agreement=pl.Series(outer, dtype=pl.Float64),
+    )
+    return DUPLICATES.conform(pairs.filter(pl.col("identical") | (pl.col("agreement") > 0.5)))
+
+
+def _agreement(stamps: ShardSet, first: int, second: int) -> float:
+    """Correlation of the r planes beyond half the half-width, the best over shifts of up to one pixel."""
+    pair = stamps.images(np.array([first, second]))[:, min(1, stamps.shards[0].shape[0] - 1)].astype(np.float64)
+    size = pair.shape[-1]
+    y, x = np.ogrid[:size, :size]
+    far = (np.hypot(x - size // 2, y - size // 2) > size / 4)[2:-2, 2:-2]
+    a = np.nan_to_num(pair[0])[2:-2, 2:-2][far]
+    best = -1.0
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            b = np.nan_to_num(pair[1])[2 + dy : size - 2 + dy, 2 + dx : size - 2 + dx][far]
+            if a.std() > 0 and b.std() > 0:
+                best = max(best, float(np.corrcoef(a, b)[0, 1]))
+    return best
+
+
+def _keys(ids: pl.Series) -> npt.NDArray[np.int64]:
+    parts = ids.str.split_exact("-", 2).struct.unnest().cast(pl.Int64)
+    return galaxy_key(*(parts[:, k].to_numpy() for k in range(3)))
