@@ -1,7 +1,5 @@
 """Cutouts: one shard of stamps a tile, cut from its bricks, and the report on what a network could learn that is no arc."""
 
-from __future__ import annotations
-
 import dagster as dg
 import polars as pl
 

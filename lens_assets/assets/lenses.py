@@ -1,7 +1,5 @@
 """Lenses: every published list is a channel; channels are united into one registry and matched to the survey."""
 
-from __future__ import annotations
-
 import dagster as dg
 import polars as pl
 
@@ -82,12 +80,13 @@ def lens_matches(
     """Registry systems matched to the nearest primary object of a tile within the stated radius, separation kept."""
     settings = workspace.profile().lenses
     identity = {"code": code_digest("lenses", "columns/lenses.py"), "settings": settings}
-    return stage(
-        context,
-        workspace,
-        {**identity, **digests(sweeps, lens_registry)},
-        lambda draft: draft.table(crossmatch.crossmatch(lens_registry.read(), sweeps.read(), settings)),
-    )
+
+    def make(draft: Draft) -> None:
+        objects = sweeps.read()
+        draft.table(crossmatch.crossmatch(lens_registry.read(), objects, settings))
+        draft.table(objects.select(pl.col("brickid").unique().sort()), "bricks")
+
+    return stage(context, workspace, {**identity, **digests(sweeps, lens_registry)}, make)
 
 
 @dg.asset(
@@ -99,15 +98,17 @@ def positives(
     context: dg.AssetExecutionContext, workspace: Workspace, lens_matches: list[Artefact], lens_registry: Artefact
 ) -> dg.MaterializeResult[Artefact]:
     """Matched systems with what each may be used for (training or evaluation); the unmatched are listed with the reason."""
-    identity = {"code": code_digest("lenses", "columns/lenses.py"), **digests(lens_matches, lens_registry)}
+    settings = workspace.profile().lenses
+    identity = {"code": code_digest("lenses", "columns/lenses.py"), "settings": settings}
 
     def make(draft: Draft) -> None:
         tiles = [a.partition for a in lens_matches]
+        bricks = pl.concat([a.read("bricks") for a in lens_matches])["brickid"].to_list()
         matched, unmatched = crossmatch.positives(
-            pl.concat([a.read() for a in lens_matches]), lens_registry.read(), tiles
+            pl.concat([a.read() for a in lens_matches]), lens_registry.read(), tiles, settings, bricks
         )
         draft.table(matched)
         draft.table(unmatched, "unmatched")
         draft.facts.update(unmatched=unmatched.height)
 
-    return stage(context, workspace, identity, make)
+    return stage(context, workspace, {**identity, **digests(lens_matches, lens_registry)}, make)

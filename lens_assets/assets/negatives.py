@@ -1,7 +1,5 @@
 """Negatives: the pool of non-lenses with its attrition table, and the stratified sample drawn from it."""
 
-from __future__ import annotations
-
 import dagster as dg
 import polars as pl
 

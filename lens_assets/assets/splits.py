@@ -1,7 +1,5 @@
 """Splits: one table of positives and negatives, each with the set and the role it plays."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from lens_assets.assets.negatives import markdown

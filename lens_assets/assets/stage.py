@@ -6,8 +6,6 @@ run resumes, and how a catalogue that changes nothing for the training set does 
 ``lens_assets/force: "true"`` to compute anyway (the bytes will be the same; that is the point).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -110,7 +108,7 @@ def column_schema(table: str) -> dg.TableSchema:
     )
 
 
-def of_table(table: str) -> dict[str, Any]:
-    """Definition metadata of an asset whose primary table is ``table``."""
-    return {"dagster/column_schema": column_schema(table), "table": table}
+def of_table(table: str, file: str = "data") -> dict[str, Any]:
+    """Definition metadata of an asset whose file ``<file>.parquet`` is the registered table ``table``."""
+    return {"dagster/column_schema": column_schema(table), "table": table, "file": file}
 

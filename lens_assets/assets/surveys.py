@@ -1,7 +1,5 @@
 """Surveys: the sweeps of a data release as tables, one partition a tile, and the conditions they were observed under."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from lens_assets.assets.stage import digests, of_table, renewing, stage

@@ -1,7 +1,5 @@
 """The sensors: each looks, asks ``changes`` what is different, and tells Dagster. No decision is made here."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 

@@ -6,8 +6,6 @@ the manifest. An input annotated ``Artefact`` is one partition, ``list[Artefact]
 keys (also exactly one, also none): Dagster's own managers hand over a bare object when the number happens to be one.
 """
 
-from __future__ import annotations
-
 import typing
 
 import dagster as dg

@@ -7,8 +7,6 @@
 ``LENS_ASSETS_MLFLOW``      tracking URI (default SQLite below home)
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
