@@ -212,7 +212,9 @@ OBSERVABLE = Column(
     "injection_observable", pl.Boolean(), "", "what the detectability gate says", _S7, nullable=True, ucd="meta.code"
 )
 
-LEVEL = Column("closure_level", pl.String(), "", "theta_e: all conditions together; cell: one cell", _S7)
+LEVEL = Column(
+    "closure_level", pl.String(), "", "all: all lenses; theta_e: all conditions of one theta_E; cell: one cell", _S7
+)
 N_TRUE = Column("n_true_lenses", pl.Int64(), "", "true lenses in supported cells", "truth audit", lo=0)
 K_TRUE = Column("n_true_found", pl.Int64(), "", "of these, found", "truth audit", lo=0)
 N_OUT = Column(
@@ -371,27 +373,12 @@ MEMBERS = Table(
 )
 CLOSURE = Table(
     "completeness_closure",
-    "true against predicted completeness",
+    "true against predicted completeness: of all true lenses, of one theta_E, or of one cell",
     (
-        POINT,
-        LEVEL,
-        I_THETA,
-        I_PSF,
-        I_DEPTH,
-        CELL_THETA,
-        N_TRUE,
-        K_TRUE,
-        N_OUT,
-        C_TRUE,
-        *B_TRUE,
-        C_PRED,
-        *B_PRED,
-        DIFFERENCE,
-        INSIDE68,
-        INSIDE95,
-        P_CLOSURE,
+        POINT, LEVEL, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, N_TRUE, K_TRUE, N_OUT, C_TRUE, *B_TRUE, C_PRED, *B_PRED,
+        DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE,
     ),
-    ("operating_point", "closure_level", "i_theta", "i_psf", "i_depth"),
-)
+    ("operating_point", "closure_level", "at_theta_e", "at_psf", "at_depth"),
+)  # fmt: skip
 
 TABLES: tuple[Table, ...] = (SURFACE, TWO_FACTOR, MARGINALS, SURVEY, PHYSICS, MEMBERS, CLOSURE)

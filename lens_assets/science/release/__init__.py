@@ -1,1 +1,2 @@
-"""Release: the one directory a user cites and loads without this platform. Nothing is measured here, only written down."""
+"""Release: the one directory a user cites and loads without this platform. Nothing is measured here, only written
+down."""

@@ -1,0 +1,163 @@
+"""Closure: the published surface against true lenses of a survey whose truth is known.
+
+Each true lens is looked up in the cell of its own theta_E, PSF and depth; the found count is then compared with what
+the surface predicts for these very lenses. Both are uncertain, the prediction by its published interval and the count
+by the number of true lenses, so the test is predictive: the prediction as a Beta distribution with the published mean
+and width, the count as the beta-binomial that follows from it. ``inside68`` and ``inside95`` say whether the count
+lies in the central predictive interval; for a surface that is right they are true at least at their nominal rate
+(more often where counts are few, because counts are whole numbers).
+
+What does not belong here: opening the truth. The caller does that, and only closure tests and the truth audit may.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.stats import beta, betabinom
+
+from lens_assets.science.columns.completeness import CLOSURE
+from lens_assets.science.completeness.model import Surface, bounds, nulls
+from lens_assets.science.completeness.physics import holm
+from lens_assets.science.errors import BadInput
+from lens_assets.science.intervals import Interval, jeffreys, wilson
+
+F64 = npt.NDArray[np.float64]
+_LEVELS = (0.68, 0.95)
+_NONE = {level: Interval(np.full(1, np.nan), np.full(1, np.nan), level, "none") for level in _LEVELS}
+MIN_PER_CELL = 10
+"""True lenses a single cell needs for a row of its own."""
+
+
+def closure(
+    surface: Surface, truth_lenses: pl.DataFrame, threshold: str = "default", *, min_per_cell: int = MIN_PER_CELL
+) -> pl.DataFrame:
+    """Compare true and predicted completeness, per theta_E and per cell.
+
+    Parameters
+    ----------
+    truth_lenses : one row a true lens: ``theta_e`` (arcsec), ``psfsize_r`` (arcsec), ``depth_r`` (AB mag), ``score``.
+    A lens
+        that was never scored (not in the catalogue, a rejected stamp) has a null score and counts as not found.
+    threshold : operating point; ``default`` is the surface's own.
+
+    Returns ------- Rows of level ``all``, ``theta_e`` (all cells of one theta_E) and ``cell`` (at least
+    ``min_per_cell`` lenses). Lenses outside the grid in PSF or depth, or in unsupported cells, are counted in
+    ``n_true_unsupported``, not compared; lenses outside it in theta_E belong to no row.
+    """
+    for column in ("theta_e", "psfsize_r", "depth_r", "score"):
+        if column not in truth_lenses.columns:
+            raise BadInput("the truth audit needs this column", column=column)
+    point = surface.point(threshold)
+    grid = surface.grid
+    value = {
+        c: truth_lenses[c].cast(pl.Float64).fill_null(np.nan).to_numpy() for c in ("theta_e", "psfsize_r", "depth_r")
+    }
+    found = (truth_lenses["score"].cast(pl.Float64) >= point.cut).fill_null(False).to_numpy()
+    i_theta = grid.theta_e.index(value["theta_e"])
+    cell = grid.flat(i_theta, grid.psf.index(value["psfsize_r"]), grid.depth.index(value["depth_r"]))
+    rows = surface.cells.filter(pl.col("operating_point") == point.name)
+    supported = (rows["support"] == "supported").to_numpy()
+    used = (cell >= 0) & supported[cell]
+    n = np.bincount(cell[used], minlength=grid.size)
+    k = np.bincount(cell[used], found[used], grid.size)
+    left_out = np.bincount(i_theta[(i_theta >= 0) & ~used], minlength=len(grid.theta_e))
+    index = grid.unflat(np.arange(grid.size))
+    groups: list[tuple[str, tuple[Any, Any, Any], npt.NDArray[np.bool_], int]] = [
+        ("all", (None, None, None), np.ones(grid.size, bool), int((~used).sum()))
+    ]
+    for t, centre in enumerate(grid.theta_e.centres):
+        groups.append(("theta_e", (centre, None, None), index[0] == t, int(left_out[t])))
+    for c in np.flatnonzero(n >= min_per_cell).tolist():
+        at = tuple(a.centres[i[c]] for a, i in zip(grid.axes, index, strict=True))
+        groups.append(("cell", (at[0], at[1], at[2]), np.arange(grid.size) == c, 0))
+    column = index[1] * len(grid.depth) + index[2]
+    out = [_row(rows, level, at, n * mine, k * mine, column, lost) for level, at, mine, lost in groups]
+    frame = pl.DataFrame([{"operating_point": point.name, **row} for row in out], infer_schema_length=None)
+    return CLOSURE.conform(nulls(frame))
+
+
+def summary(frame: pl.DataFrame, family_error: float = 0.01) -> dict[str, Any]:
+    """Whether the surface closes: the share of compared theta_E rows inside, and the smallest probability after Holm.
+
+    ``closes`` is ``None`` when nothing could be compared, else whether no row at all contradicts the surface at
+    ``family_error``.
+    """
+    compared = frame.filter(pl.col("p_closure").is_not_null())
+    if not compared.height:
+        return {"closes": None, "compared": 0}
+    worst = float(holm(compared["p_closure"].to_numpy()).min())
+    rows = compared.filter(pl.col("closure_level") == "theta_e")
+    out: dict[str, Any] = {"closes": worst >= family_error, "compared": compared.height, "smallest_p_holm": worst}
+    for level in ("inside68", "inside95"):
+        k, m = int(rows[level].sum()), rows.height
+        interval = wilson(k, m, 0.95)
+        out[level] = {
+            "rows": m,
+            "inside": k,
+            "lo95": float(interval.lo),
+            "hi95": float(interval.hi),
+            "interval": interval.name,
+        }
+    whole = compared.filter(pl.col("closure_level") == "all")
+    out["difference"] = float(whole["difference"][0]) if whole.height else None
+    return out
+
+
+def _row(
+    cells: pl.DataFrame, level: str, at: tuple[Any, Any, Any], n: Any, k: Any, column: Any, lost: int
+) -> dict[str, Any]:
+    total, found = int(n.sum()), int(k.sum())
+    row: dict[str, Any] = {
+        "closure_level": level, "at_theta_e": at[0], "at_psf": at[1], "at_depth": at[2],
+        "n_true_lenses": total, "n_true_found": found, "n_true_unsupported": lost,
+        "true_completeness": found / total if total else None,
+        **{name: float(v[0]) for name, v in bounds("true", {lv: jeffreys([found], [total], lv) for lv in _LEVELS}).items()},
+    }  # fmt: skip
+    if not total:
+        empty = (
+            "predicted_completeness",
+            "difference",
+            "inside68",
+            "inside95",
+            "p_closure",
+            *bounds("predicted", _NONE),
+        )
+        return {**row, **dict.fromkeys(empty)}
+    m, a, b = _prediction(cells, n / total, column)
+    below, above = betabinom.cdf(found, total, a, b), betabinom.sf(found - 1, total, a, b)
+    mid = 0.5 * betabinom.pmf(found, total, a, b)
+    row |= {"predicted_completeness": m, "difference": found / total - m}
+    row["p_closure"] = float(np.clip(2 * min(below - mid, above - mid), 0, 1))
+    for lv in _LEVELS:
+        tail, tag = (1 - lv) / 2, round(100 * lv)
+        row[f"predicted_lo{tag}"], row[f"predicted_hi{tag}"] = (float(x) for x in beta.ppf([tail, 1 - tail], a, b))
+        row[f"inside{tag}"] = bool(below >= tail and above >= tail)
+    return row
+
+
+def _prediction(cells: pl.DataFrame, w: F64, column: Any) -> tuple[float, float, float]:
+    """Raw weighted completeness, and the Beta distribution (a, b) that carries its published uncertainty.
+
+    Cells of one PSF and depth share hosts: their errors add linearly, others in quadrature. The threshold's error, what
+    the published interval has beyond the host-aware one, is common to all cells.
+    """
+    used = w > 0
+    c, n_eff, host_lo, host_hi, lo, hi = (
+        cells[name].to_numpy()[used]
+        for name in ("completeness", "n_effective", "host_lo68", "host_hi68", "total_lo68", "total_hi68")
+    )
+    w, column = w[used], column[used]
+    a, b = c * n_eff + 0.5, (1 - c) * n_eff + 0.5
+    host = w * np.sqrt(a * b / ((a + b) ** 2 * (a + b + 1)))
+    both, own = (np.maximum((hi - lo) / 2, 1e-12), (host_hi - host_lo) / 2)
+    cut = w * np.sqrt(np.maximum(both**2 - own**2, 0))
+    variance = float(np.sum(np.bincount(column, host) ** 2) + np.sum(cut) ** 2)
+    m = float(np.clip(np.sum(w * c), 0, 1))
+    least = 0.5 / (float(n_eff.sum()) + 1)
+    centre = min(max(m, least), 1 - least)
+    size = max(centre * (1 - centre) / variance - 1, 1.0)
+    return m, centre * size, (1 - centre) * size

@@ -1,0 +1,147 @@
+"""The model card: what the release is, how it was made, how far it may be trusted, and what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from lens_assets.science.completeness.model import Surface
+
+LIMITS = (
+    "It is not a survey precision: nothing here says what share of candidates are lenses.",
+    "It is not a statement that any list of lenses is complete.",
+    "It does not carry to cosmology by itself: the population of lenses is an input, not a result.",
+    "It holds for this detector, at these thresholds, on images prepared as its specification says, and for no other.",
+    "It holds for sources drawn from the stated priors; other priors give another surface.",
+)
+
+
+def model_card(
+    surface: Surface,
+    *,
+    name: str,
+    version: str,
+    primary: str,
+    surfaces: Mapping[str, Surface],
+    detector: Mapping[str, Any],
+    digests: Mapping[str, str],
+    realism: Mapping[str, Any] | None,
+    survey: pl.DataFrame | None,
+) -> str:
+    """MODEL_CARD.md as text; every number in it comes from the surface."""
+    verdict, meta = surface.verdict, surface.meta
+    point = surface.point("default")
+    grid = surface.grid
+    out = [f"# {name} {version}", "", f"**{verdict.title}**", ""]
+    if not verdict.go:
+        out += [
+            "The injections behind this surface did not pass, or did not take, the realism gates. The numbers are what",
+            "was measured; whether real lenses are found at the same rate has not been shown.",
+            "",
+        ]
+    out += [
+        "## What it is",
+        "",
+        "The probability that a strong lens of a given Einstein radius, under given seeing and depth, scores at or above",
+        f"a threshold of the detector, measured by injection and recovery. Surface: `{primary}`"
+        + (f", one of {len(surfaces)}" if len(surfaces) > 1 else "")
+        + ".",
+        "",
+        "## Detector",
+        "",
+        *_listing(detector),
+        f"- digest: `{digests['detector']}`",
+        "",
+        "## Operating points",
+        "",
+        "| name | cut | 68 % of the cut | false-positive rate | negatives |",
+        "|---|---|---|---|---|",
+    ]
+    for p in surface.points:
+        span = f"{p.lo68:.6g} to {p.hi68:.6g}" if p.has_error else "fixed"
+        rate = "" if p.fpr_target is None else f"{p.fpr_target:g}"
+        mark = " (default)" if p.name == point.name else ""
+        out.append(f"| {p.name}{mark} | {p.cut:.6g} | {span} | {rate} | {p.n_negatives or ''} |")
+    for refused, reason in meta["refused"].items():
+        out.append(f"| {refused} | refused | {reason} | | |")
+    out += ["", "## Grid and support", "", "| axis | cells | range | width |", "|---|---|---|---|"]
+    for axis in grid.axes:
+        out.append(
+            f"| {axis.meaning} | {len(axis)} | {axis.edges[0]:g} to {axis.edges[-1]:g} {axis.unit} "
+            f"| {2 * axis.half:g} |"
+        )
+    support = meta["support"]
+    least = surface.settings.min_per_cell
+    out += [
+        "",
+        f"{grid.size} cells: {support['supported']} supported (at least {least} injections), {support['insufficient']} "
+        f"insufficient, {support['empty']} empty. {meta['injections_used']:,} injections into "
+        f"{surface.members['host'].n_unique():,} hosts; left out: "
+        + (", ".join(f"{n:,} ({why})" for why, n in meta["rejected"].items()) or "none")
+        + ".",
+        "",
+        "## Completeness against Einstein radius",
+        "",
+    ]
+    out += _curve(surface, point.name, survey)
+    falls = surface.violations.height
+    out += [
+        "",
+        "## Intervals",
+        "",
+        f"- `binomial_*`: {meta['intervals']['binomial']}, hosts taken as independent",
+        f"- `host_*`: {meta['intervals']['host']}",
+        f"- `total_*` (what the look-up gives): {point.total_name(meta['intervals']['host'])}",
+        "",
+        "## Checks",
+        "",
+        f"- Steps towards deeper data or brighter arcs: {surface.physics.height:,} tested, {falls} with a significant "
+        f"fall (family-wise error {surface.settings.family_error:g}); see the physics table.",
+        f"- Realism: {verdict.title}. The full report is REALISM.json."
+        + ("" if realism else " It holds no measurement."),
+        "",
+        "## What it must not be used for",
+        "",
+        *(f"- {limit}" for limit in LIMITS),
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from lookup import load  # the file beside this one; it needs numpy and pyarrow",
+        'f = load(".")',
+        f"f.completeness(theta_e=1.5, psf={grid.psf.centres[len(grid.psf) // 2]:g}, "
+        f"depth={grid.depth.centres[len(grid.depth) // 2]:g})",
+        "```",
+        "",
+        f"Priors digest: `{digests['priors']}`. Lineage: LINEAGE.json. Citation: CITATION.cff. Checksums: SHA256SUMS.",
+        "",
+    ]
+    return "\n".join(out)
+
+
+def _listing(values: Mapping[str, Any]) -> list[str]:
+    """The plain entries of a specification; nested ones are in DETECTOR.json."""
+    plain = {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool))}
+    return [f"- {k}: {v}" for k, v in sorted(plain.items())] + ["- full specification: DETECTOR.json"]
+
+
+def _curve(surface: Surface, point: str, survey: pl.DataFrame | None) -> list[str]:
+    frame = surface.marginals.filter(pl.col("axis") == "theta_e") if survey is None else survey
+    frame = frame.filter(pl.col("operating_point") == point).sort("i_axis")
+    out = [
+        f"At `{point}`, weighting: {frame['weighting'][0]}. The value is for the supported share of the weight alone.",
+        "",
+        "| theta_E [arcsec] | completeness | 68 % | 95 % | injections | supported share |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in frame.iter_rows(named=True):
+        if r["completeness"] is None:
+            out.append(f"| {r['axis_centre']:g} | none | | | {r['n_injections']} | {r['share_supported'] or 0:.3f} |")
+        else:
+            out.append(
+                f"| {r['axis_centre']:g} | {r['completeness']:.3f} | {r['total_lo68']:.3f} to {r['total_hi68']:.3f} | "
+                f"{r['total_lo95']:.3f} to {r['total_hi95']:.3f} | {r['n_injections']} | {r['share_supported']:.3f} |"
+            )
+    return out
