@@ -114,7 +114,7 @@ def render(
 
     Parameters
     ----------
-    params : table of parameters (or a ready :class:`Scene`); ``psf_fwhm_{g,r,z}`` hold each host's own seeing (arcsec).
+    params : table of parameters (or a ready :class:`Scene`); ``psfsize_{g,r,z}`` hold each host's own seeing (arcsec).
     backend : ``adaptive`` (compiled, default), ``dense`` (torch, uniform ``supersampling``, any ``device``) or
         ``lenstronomy`` (the community's code, the reference).
     threads : for ``adaptive``; the result does not depend on it.

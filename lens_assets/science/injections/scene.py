@@ -22,7 +22,7 @@ LENS_COLUMNS = ("lens_x", "lens_y", "q_lens", "phi_lens", "theta_e", "gamma1", "
 SOURCE_COLUMNS = ("source_x", "source_y", "source_q", "source_phi", "source_re", "source_n")
 CLUMP_COLUMNS = ("clump_x", "clump_y", "clump_re", "clump_share")
 FLUX_COLUMNS = tuple(f"source_mag_{b}" for b in BANDS)
-FWHM_COLUMNS = tuple(f"psf_fwhm_{b}" for b in BANDS)
+FWHM_COLUMNS = tuple(f"psfsize_{b}" for b in BANDS)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def scene_of(params: pl.DataFrame | dict[str, Any]) -> Scene:
     lx, ly, q, phi, te, g1, g2 = (columns[c] for c in LENS_COLUMNS)
     lens = np.stack([lx, ly, q, np.cos(phi), np.sin(phi), te, g1, g2], axis=1)
     smooth = components(*(columns[c] for c in SOURCE_COLUMNS), 1.0)
-    family = frame["source"].to_numpy() if "source" in frame.columns else np.full(len(lens), "sersic")
+    family = frame["family"].to_numpy() if "family" in frame.columns else np.full(len(lens), "sersic")
     parts, offsets = _parts(frame, smooth, family)
     inner = frame["inner_image"].to_numpy().astype(bool) if "inner_image" in frame.columns else np.ones(len(lens), bool)
     return Scene(
