@@ -1,0 +1,392 @@
+"""The evaluation of a detector: thresholds, metrics by set and stratum, and curves, each number with its interval.
+
+Sets, never mixed: ``held-out`` (lenses of training channels in the ``report`` role), ``independent`` (evaluation lenses of
+channels no training channel knows; rows whose column ``independent`` says so) and ``evaluation`` (evaluation lenses of which
+that is not known). The negatives of all three are those of the ``report`` role. Thresholds for a false-positive rate
+come from the negatives of the ``threshold`` role alone, and are refused where those are too few. No other role is looked
+at. A stratum without both classes gets a reason instead of an AUC, an average precision or a calibration error.
+
+``recall`` and ``fpr`` are counts and carry Wilson intervals; where the threshold was itself measured there is a second
+``recall`` row whose bootstrap draws the threshold's negatives anew as well. ``precision`` refers to the sample's ratio of
+classes, not to a survey's, and must never be quoted as the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lens_assets.science.detectors import measures
+from lens_assets.science.detectors.settings import Settings
+from lens_assets.science.errors import BadInput
+from lens_assets.science.hashing import generator
+from lens_assets.science.intervals import wilson
+
+F64 = npt.NDArray[np.float64]
+HELD_OUT, INDEPENDENT, EVALUATION = "held-out", "independent", "evaluation"
+ALL = "all"
+BOUNDS = ("lo68", "hi68", "lo95", "hi95")
+METRICS = {
+    "set": pl.String,
+    "stratum_axis": pl.String,
+    "stratum": pl.String,
+    "metric": pl.String,
+    "threshold": pl.String,
+    "value": pl.Float64,
+    **dict.fromkeys(BOUNDS, pl.Float64),
+    "n": pl.Int64,
+    "n_pos": pl.Int64,
+    "interval": pl.String,
+    "reason": pl.String,
+}
+THRESHOLDS = {
+    "name": pl.String,
+    "fpr_target": pl.Float64,
+    "threshold": pl.Float64,
+    **dict.fromkeys(BOUNDS, pl.Float64),
+    "threshold_logit": pl.Float64,
+    "n_negatives": pl.Int64,
+    "n_above": pl.Int64,
+    "refused": pl.String,
+}
+CURVES = {
+    "set": pl.String,
+    "curve": pl.String,
+    "series": pl.String,
+    "index": pl.Int32,
+    "x": pl.Float64,
+    "y": pl.Float64,
+    "lo68": pl.Float64,
+    "hi68": pl.Float64,
+    "n": pl.Int64,
+}
+_METRIC_KEY = ["set", "stratum_axis", "stratum", "metric", "threshold", "interval"]
+_CURVE_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``metrics``, ``thresholds`` and ``curves``; unpacks in that order."""
+
+    metrics: pl.DataFrame
+    thresholds: pl.DataFrame
+    curves: pl.DataFrame
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        return iter((self.metrics, self.thresholds, self.curves))
+
+
+def evaluate(scores: pl.DataFrame, settings: Settings | None = None) -> Evaluation:
+    """Evaluate one detector on scored rows of the sample.
+
+    Parameters
+    ----------
+    scores : galaxy_id, logit, score, label, role; and where known tier, channels (list), type, psfsize_r, depth_r, nobs_z,
+        n2_category, independent. The order of rows plays no part.
+
+    Returns
+    -------
+    metrics, thresholds, curves (see ``METRICS``, ``THRESHOLDS``, ``CURVES``). A null value has a ``reason``.
+    """
+    settings = settings or Settings()
+    for column in ("galaxy_id", "logit", "score", "label", "role"):
+        if column not in scores.columns:
+            raise BadInput("the scores need this column", column=column)
+    scores = _with_strata(scores.sort("galaxy_id"), settings)
+    if scores["galaxy_id"].n_unique() != scores.height:
+        raise BadInput("a galaxy is scored twice", column="galaxy_id")
+    fault = ~(scores["logit"].is_finite().fill_null(False) & scores["score"].is_finite().fill_null(False))
+    if fault.any():
+        raise BadInput("a score is not finite", column="logit", row=int(fault.arg_true()[0]))
+    negatives = scores.filter((pl.col("role") == "threshold") & (pl.col("label") == 0))["score"].to_numpy().astype(float)
+    thresholds = thresholds_of(negatives, settings)
+    rows: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    for name, frame in sets_of(scores).items():
+        for axis, stratum, part in _strata(frame):
+            rows += _Stratum(name, axis, stratum, part, settings).rows(thresholds, negatives)
+        curves += _curves(name, frame, settings)
+    metrics = pl.DataFrame(rows, schema=METRICS).sort(_METRIC_KEY)
+    return Evaluation(metrics, thresholds, pl.DataFrame(curves, schema=CURVES).sort(["set", "curve", "series", "index"]))
+
+
+def sets_of(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The evaluation sets that have rows."""
+    report = scores.filter(pl.col("role") == "report")
+    negatives = report.filter(pl.col("label") == 0)
+    lenses = scores.filter((pl.col("role") == "evaluation") & (pl.col("label") == 1))
+    known = pl.col("independent").fill_null(False) if "independent" in scores.columns else pl.lit(False)
+    found = {HELD_OUT: report}
+    for name, part in ((INDEPENDENT, lenses.filter(known)), (EVALUATION, lenses.filter(~known))):
+        if part.height:
+            found[name] = pl.concat([part, negatives])
+    return {name: frame for name, frame in found.items() if frame.height}
+
+
+def thresholds_of(negatives: npt.ArrayLike, settings: Settings) -> pl.DataFrame:
+    """The operating points on the score: the fixed ones, and one for each false-positive rate the negatives can carry.
+
+    ``score >= threshold`` counts as found. A rate f needs ``negatives_per_rate / f`` negatives; with fewer the row has the
+    reason in ``refused`` and no threshold.
+    """
+    s = np.asarray(negatives, float)
+    rows: list[dict[str, Any]] = []
+    for p in settings.fixed_thresholds:
+        rows.append({"name": f"p{p:g}", "threshold": p, "n_negatives": len(s), "n_above": int((s >= p).sum())})
+    for rate in settings.fpr_targets:
+        row: dict[str, Any] = {"name": rate_name(rate), "fpr_target": rate, "n_negatives": len(s)}
+        needed = int(np.ceil(settings.negatives_per_rate / rate - 1e-9))
+        if len(s) < needed:
+            row["refused"] = f"a rate of {rate:g} needs {needed} negatives with the role threshold; there are {len(s)}"
+        else:
+            found = measures.rate_threshold(s, rate)
+            row |= {"threshold": found.value, "n_above": found.above, **dict(zip(BOUNDS, found.bounds, strict=True))}
+        rows.append(row)
+    for row in rows:
+        p = row.get("threshold")
+        row["threshold_logit"] = float(np.log(p / (1 - p))) if p is not None and 0 < p < 1 else None
+    return pl.DataFrame(rows, schema=THRESHOLDS).sort("name")
+
+
+def rate_name(rate: float) -> str:
+    """The name of the threshold for a false-positive rate: ``fpr1e-03``."""
+    mantissa, exponent = f"{rate:.6e}".split("e")
+    return f"fpr{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+class _Stratum:
+    """The numbers of one stratum of one set."""
+
+    def __init__(self, name: str, axis: str, stratum: str, part: pl.DataFrame, settings: Settings) -> None:
+        self._head = {"set": name, "stratum_axis": axis, "stratum": stratum}
+        self._settings = settings
+        self._logit = part["logit"].to_numpy().astype(float)
+        self._score = part["score"].to_numpy().astype(float)
+        self._label = part["label"].to_numpy() == 1
+        self._n, self._n_pos = part.height, int(self._label.sum())
+        self._identity = ("evaluate", settings.seed, name, axis, stratum)
+
+    def rows(self, thresholds: pl.DataFrame, negatives: F64) -> list[dict[str, Any]]:
+        fewest = min(self._n_pos, self._n - self._n_pos)
+        reason = None
+        if fewest == 0:
+            reason = "one class only"
+        elif fewest < self._settings.min_class:
+            reason = f"{fewest} rows of one class, {self._settings.min_class} are needed"
+        weights = [] if reason else measures.class_bootstrap(self._label, self._settings.draws, generator(*self._identity))
+        return [*self._ranking(weights, reason), *self._counts(thresholds, negatives, weights), *self._calibration(reason)]
+
+    def _row(self, metric: str, value: float | None = None, **more: Any) -> dict[str, Any]:
+        bounds = more.pop("bounds", (None,) * 4)
+        base = {"threshold": "", "interval": "", "reason": None, "n": self._n, "n_pos": self._n_pos}
+        return {**self._head, "metric": metric, "value": value, **base, **dict(zip(BOUNDS, bounds, strict=True)), **more}
+
+    def _ranking(self, weights: list[F64], reason: str | None) -> list[dict[str, Any]]:
+        if reason:
+            return [self._row(metric, reason=reason) for metric in ("auc", "average_precision")]
+        order = np.argsort(-self._logit, kind="stable")
+        r = measures.ranked(self._logit, self._label)
+        once = measures.auc_and_ap(r, np.ones((1, self._n)))
+        drawn = [measures.auc_and_ap(r, block[:, order]) for block in weights]
+        return [
+            self._row(
+                metric,
+                float(once[i][0]),
+                bounds=measures.percentiles(np.concatenate([d[i] for d in drawn])),
+                interval="class-bootstrap",
+            )
+            for i, metric in enumerate(("auc", "average_precision"))
+        ]
+
+    def _counts(self, thresholds: pl.DataFrame, negatives: F64, weights: list[F64]) -> list[dict[str, Any]]:
+        out = []
+        for point in thresholds.iter_rows(named=True):
+            name, cut = point["name"], point["threshold"]
+            if cut is None:
+                if self._head["stratum_axis"] == ALL:
+                    out += [self._row(m, threshold=name, reason=point["refused"]) for m in ("recall", "fpr", "precision")]
+                continue
+            found = self._score >= cut
+            k_pos, k_neg = int(found[self._label].sum()), int(found[~self._label].sum())
+            n_neg = self._n - self._n_pos
+            if self._n_pos:
+                out.append(self._wilson("recall", k_pos, self._n_pos, name))
+                if point["fpr_target"] is not None and self._head["stratum_axis"] == ALL:
+                    out.append(self._recall_with_threshold(point, negatives))
+            if n_neg:
+                out.append(self._wilson("fpr", k_neg, n_neg, name))
+            if weights:
+                out.append(self._precision(found, weights, name))
+        return out
+
+    def _wilson(self, metric: str, k: int, n: int, name: str) -> dict[str, Any]:
+        a, b = wilson(k, n, 0.68), wilson(k, n, 0.95)
+        bounds = (float(a.lo), float(a.hi), float(b.lo), float(b.hi))
+        return self._row(metric, k / n, threshold=name, bounds=bounds, interval=a.name)
+
+    def _precision(self, found: npt.NDArray[np.bool_], weights: list[F64], name: str) -> dict[str, Any]:
+        if not found.any():
+            return self._row("precision", threshold=name, reason="nothing is above the threshold")
+        good, all_ = found & self._label, found
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = np.concatenate([block[:, good].sum(1) / block[:, all_].sum(1) for block in weights])
+        bounds = measures.percentiles(drawn)
+        return self._row(
+            "precision", good.sum() / all_.sum(), threshold=name, bounds=bounds, interval="class-bootstrap"
+        )
+
+    def _recall_with_threshold(self, point: dict[str, Any], negatives: F64) -> dict[str, Any]:
+        rng = generator(*self._identity, point["name"])
+        lenses = np.sort(self._score[self._label])
+        drawn = np.empty(self._settings.draws)
+        for i in range(len(drawn)):
+            cut = measures.rate_threshold_value(rng.choice(negatives, len(negatives)), point["fpr_target"])
+            again = lenses[rng.integers(0, len(lenses), len(lenses))]
+            drawn[i] = (again >= cut).mean()
+        return self._row(
+            "recall",
+            float((lenses >= point["threshold"]).mean()),
+            threshold=point["name"],
+            bounds=measures.percentiles(drawn),
+            interval="bootstrap-with-threshold",
+        )
+
+    def _calibration(self, reason: str | None) -> list[dict[str, Any]]:
+        s = self._settings
+        subsets: dict[str, npt.NDArray[np.bool_]] = {"": np.ones(self._n, bool)}
+        if self._head["stratum_axis"] == ALL:
+            rank = np.argsort(np.argsort(-self._logit, kind="stable"), kind="stable")
+            subsets |= {f"_top{f:g}": rank < round(f * self._n) for f in s.top_fractions}
+        out = []
+        for suffix, keep in subsets.items():
+            names = [f"ece{suffix}", f"mce{suffix}"]
+            counts = {"n": int(keep.sum()), "n_pos": int(self._label[keep].sum())}
+            why = reason or ("one class only" if counts["n_pos"] in (0, counts["n"]) else None)
+            values = None if why else _calibration_errors(self._logit[keep], self._label[keep], False, s)
+            if values is None:
+                why = why or f"{counts['n']} rows make no two bins of {s.min_bin}"
+                out += [self._row(name, reason=why, **counts) for name in names]
+                continue
+            bounds = self._calibration_bounds(keep, False) if self._head["stratum_axis"] == ALL else [(None,) * 4] * 2
+            named = "class-bootstrap" if self._head["stratum_axis"] == ALL else ""
+            for name, value, bound in zip(names, values, bounds, strict=True):
+                out.append(self._row(name, value, bounds=bound, interval=named, **counts))
+        if not reason and self._head["stratum_axis"] == ALL:
+            values = _calibration_errors(self._logit, self._label, True, s)
+            if values is not None:
+                for name, value, bound in zip(
+                    ("ece_balanced", "mce_balanced"), values, self._calibration_bounds(np.ones(self._n, bool), True), strict=True
+                ):
+                    out.append(self._row(name, value, bounds=bound, interval="class-bootstrap"))
+        return out
+
+    def _calibration_bounds(self, keep: npt.NDArray[np.bool_], even: bool) -> list[tuple[float | None, ...]]:
+        rng = generator(*self._identity, "calibration", int(keep.sum()), even)
+        logit, label = self._logit[keep], self._label[keep]
+        groups = [np.flatnonzero(label), np.flatnonzero(~label)]
+        drawn = np.full((min(self._settings.draws, 200), 2), np.nan)
+        for i in range(len(drawn)):
+            rows = np.concatenate([g[rng.integers(0, len(g), len(g))] for g in groups])
+            values = _calibration_errors(logit[rows], label[rows], even, self._settings)
+            drawn[i] = np.nan if values is None else values
+        return [measures.percentiles(drawn[:, 0]), measures.percentiles(drawn[:, 1])]
+
+
+def _calibration_errors(
+    logit: F64, label: npt.NDArray[np.bool_], even: bool, s: Settings
+) -> tuple[float, float] | None:
+    if even:
+        probability, weight = measures.balanced(logit, label)
+    else:
+        probability, weight = measures.expit(logit), np.ones(len(logit))
+    bins = measures.calibration_bins(probability, label, weight, s.calibration_bins, s.min_bin)
+    return None if bins is None else measures.ece_mce(bins)
+
+
+def _with_strata(scores: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """Columns ``_psf``, ``_depth``, ``_nobs`` with the names of the bins."""
+    columns = []
+    for name, column, edges in (
+        ("_psf", "psfsize_r", settings.psf_edges),
+        ("_depth", "depth_r", settings.depth_edges),
+        ("_nobs", "nobs_z", settings.nobs_edges),
+    ):
+        if column in scores.columns:
+            expression = pl.lit(None, dtype=pl.String)
+            for low, high in zip(edges[:-1], edges[1:], strict=True):
+                inside = (pl.col(column) >= low) & (pl.col(column) < high)
+                expression = pl.when(inside).then(pl.lit(_span(low, high))).otherwise(expression)
+            columns.append(expression.alias(name))
+    return scores.with_columns(columns)
+
+
+def _span(low: float, high: float) -> str:
+    if isinstance(low, int):
+        return f"{low}+" if high > 1000 else f"{low}-{high - 1}"
+    return f">={low:g}" if high in (9.0, 99.0) else f"<{high:g}" if low == 0 else f"{low:g}-{high:g}"
+
+
+def _strata(frame: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """Every stratum of a set: axes that both classes have, then those of one class, with the other class whole."""
+    yield ALL, ALL, frame
+    for axis, column in (("type", "type"), ("psf_r", "_psf"), ("depth_r", "_depth"), ("nobs_z", "_nobs")):
+        if column in frame.columns:
+            for value in sorted(frame[column].drop_nulls().unique().to_list()):
+                yield axis, str(value), frame.filter(pl.col(column) == value)
+    lenses, others = frame.filter(pl.col("label") == 1), frame.filter(pl.col("label") == 0)
+    if "tier" in frame.columns:
+        for value in sorted(lenses["tier"].drop_nulls().unique().to_list()):
+            yield "tier", str(value), pl.concat([lenses.filter(pl.col("tier") == value), others])
+    if "channels" in frame.columns:
+        for value in sorted(lenses["channels"].explode().drop_nulls().unique().to_list()):
+            yield "channel", str(value), pl.concat([lenses.filter(pl.col("channels").list.contains(value)), others])
+    if "n2_category" in frame.columns:
+        for value in sorted(others["n2_category"].drop_nulls().unique().to_list()):
+            yield "n2_category", str(value), pl.concat([lenses, others.filter(pl.col("n2_category") == value)])
+
+
+def _curves(name: str, frame: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    logit, label = frame["logit"].to_numpy().astype(float), frame["label"].to_numpy() == 1
+    out: list[dict[str, Any]] = []
+
+    def add(curve: str, series: str, x: F64, y: F64, n: Any = None, lo: Any = None, hi: Any = None) -> None:
+        for i in range(len(x)):
+            row = {"set": name, "curve": curve, "series": series, "index": i, "x": float(x[i]), "y": float(y[i])}
+            row |= {"n": None if n is None else int(n[i]), "lo68": None if lo is None else float(lo[i])}
+            out.append(row | {"hi68": None if hi is None else float(hi[i])})
+
+    edges = np.linspace(min(-20.0, logit.min()), max(20.0, logit.max()), 81)
+    for series, rows in (("lenses", label), ("non-lenses", ~label)):
+        count = np.histogram(logit[rows], edges)[0]
+        add("scores", series, (edges[1:] + edges[:-1]) / 2, count.astype(float), n=count)
+    if label.any() and not label.all():
+        r = measures.ranked(logit, label)
+        tp, fp = np.cumsum(r.label)[r.last], np.cumsum(~r.label)[r.last]
+        tpr, fpr, precision = tp / tp[-1], fp / fp[-1], tp / (tp + fp)
+        few = _thin(fpr)
+        add("roc", "roc", np.append(0.0, fpr[few]), np.append(0.0, tpr[few]))
+        few = _thin(tpr)
+        add("pr", "pr", tpr[few], precision[few])
+        for series, even in (("sample", False), ("balanced", True)):
+            p, w = measures.balanced(logit, label) if even else (measures.expit(logit), np.ones(len(logit)))
+            bins = measures.calibration_bins(p, label, w, settings.calibration_bins, settings.min_bin)
+            if bins is not None:
+                span = None if even else wilson(bins.positives, bins.count, 0.68)
+                lo, hi = (None, None) if span is None else (span.lo, span.hi)
+                add("reliability", series, bins.probability, bins.fraction, bins.count, lo, hi)
+    return out
+
+
+def _thin(x: F64) -> npt.NDArray[np.int64]:
+    """At most some hundred rows of a curve: all its ends, half of them even in row number and half in log(x)."""
+    n = len(x)
+    if n <= _CURVE_POINTS:
+        return np.arange(n)
+    even = np.linspace(0, n - 1, _CURVE_POINTS // 2).astype(int)
+    logs = np.searchsorted(x, np.geomspace(max(x[x > 0].min(), 1e-9), x[-1], _CURVE_POINTS // 2)).clip(0, n - 1)
+    return np.unique(np.concatenate([even, logs, [0, n - 1]]))
