@@ -3,12 +3,13 @@
 import dagster as dg
 import polars as pl
 
+from lens_assets.assets.negatives import markdown
 from lens_assets.assets.stage import digests, of_table, renewing, stage
 from lens_assets.partitions import ALL, DETECTOR, SAME
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.cutouts.shard import ShardSet
 from lens_assets.science.detectors import checkpoint, evaluate, figures, score, train
-from lens_assets.science.detectors.recipes import parse_detector
+from lens_assets.science.detectors.recipes import Recipe, parse_detector
 from lens_assets.science.detectors.tracking import Tracking
 from lens_assets.science.hashing import digest
 from lens_assets.science.provenance import code_digest
@@ -16,6 +17,8 @@ from lens_assets.science.storage import Artefact, Draft
 
 GROUP = "detectors"
 GPU = "gpu"
+EXPERIMENT = "lens_assets"
+SCORING = ("detectors/score.py", "detectors/networks.py", "cutouts/normalise.py", "cutouts/settings.py")
 
 recipes = dg.AssetSpec(
     "recipes",
@@ -33,5 +36,158 @@ def stamps_of(cutouts: list[Artefact]) -> ShardSet:
 
 
 def usable(splits: Artefact, stamps: ShardSet) -> pl.DataFrame:
-    """Rows of the sample that have a stamp (the rest was rejected with a reason) with the digest of that stamp."""
+    """Rows of the sample that have a stamp (the others were rejected with a reason), with the digest of the stamp."""
     return splits.read().join(stamps.index.select("galaxy_id", "stamp_digest"), on="galaxy_id", how="inner")
+
+
+def tracked(context: dg.AssetExecutionContext, workspace: Workspace, key: str) -> Tracking:
+    """The MLflow run of this detector's training data and recipe; carries the Dagster run's id and address."""
+    return Tracking.start_run(
+        workspace.tracking_uri,
+        EXPERIMENT,
+        context.partition_key,
+        key=key,
+        artifact_root=workspace.root / "mlartifacts",
+        tags={
+            "dagster.run_id": context.run_id,
+            "dagster.run_url": f"{workspace.dagster_url}/runs/{context.run_id}",
+            "dagster.asset": context.asset_key.path[-1],
+            "dagster.partition": context.partition_key,
+        },
+    )
+
+
+def recipe_of(workspace: Workspace, key: str) -> Recipe:
+    """The recipe of a detector with what the profile overrides."""
+    return parse_detector(key, overrides=workspace.profile().detectors.overrides)
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "pytorch", "mlflow"}, pool=GPU),
+    partitions_def=DETECTOR,
+    deps=[dg.AssetDep(recipes, partition_mapping=SAME)],
+    ins={"splits": dg.AssetIn(partition_mapping=ALL), "cutouts": dg.AssetIn(partition_mapping=ALL)},
+    metadata=of_table("history", "history"),
+)
+def detector(
+    context: dg.AssetExecutionContext, workspace: Workspace, splits: Artefact, cutouts: list[Artefact]
+) -> dg.MaterializeResult[Artefact]:
+    """A network trained on real cutouts only, its epoch chosen on validation objects that play no other part. It depends on the
+    stamps of its training and selection sets alone: a change elsewhere does not cause a training."""
+    settings, stamps = workspace.profile().detectors, stamps_of(cutouts)
+    recipe = recipe_of(workspace, context.partition_key)
+    rows = usable(splits, stamps).filter(pl.col("role").is_in(["train", "select"])).sort("galaxy_id")
+    columns = ["galaxy_id", "role", "label", "weight", "tier", "pool", "stamp_digest"]
+    identity = {
+        "code": code_digest(*train.ROOMS, "detectors/checkpoint.py"),
+        "recipe": recipe.digest,
+        "threads": settings.threads,
+        "rows": digest(rows.select(columns).rows()),
+    }
+    links: dict[str, str] = {}
+
+    def make(draft: Draft) -> None:
+        with tracked(context, workspace, digest(identity)) as run:
+            links["mlflow"] = run.url
+            result = train.train(
+                recipe,
+                rows,
+                stamps,
+                workspace.work / "training",
+                settings=settings,
+                logger=run,
+                progress=lambda row: context.log.info(
+                    "epoch {epoch}: loss {train_loss:.4f}, AUC on the selection set {select_auc:.4f}".format(**row)
+                ),
+            )
+            spec = checkpoint.save(draft.folder, result)
+            figures.training_curves(result.history, draft.path("training.png"))
+            run.artifact(draft.folder, "checkpoint")
+            draft.facts.update(
+                rows=result.history.height,
+                trained_on=rows.filter(pl.col("role") == "train").height,
+                parameters=spec.parameters,
+                best_epoch=spec.best_epoch,
+                select_auc=spec.select_auc,
+            )
+
+    return stage(
+        context, workspace, identity, make, lambda made: {k: dg.MetadataValue.url(v) for k, v in links.items()}
+    )
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "pytorch", "parquet"}, pool=GPU),
+    partitions_def=DETECTOR,
+    ins={
+        "detector": dg.AssetIn(partition_mapping=SAME),
+        "splits": dg.AssetIn(partition_mapping=ALL),
+        "cutouts": dg.AssetIn(partition_mapping=ALL),
+        "positives": dg.AssetIn(partition_mapping=ALL),
+    },
+    metadata=of_table("detector_scores"),
+)
+def detector_scores(
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    detector: Artefact,
+    splits: Artefact,
+    cutouts: list[Artefact],
+    positives: Artefact,
+) -> dg.MaterializeResult[Artefact]:
+    """The frozen detector's score of every object of the sample that has a stamp, with the columns that strata are made of."""
+    profile, stamps = workspace.profile(), stamps_of(cutouts)
+    rows = usable(splits, stamps)
+    independent = positives.scan().select("galaxy_id", "independent").unique("galaxy_id").collect()
+    identity = {
+        "code": code_digest(*SCORING),
+        "detector": detector.digest,
+        "rows": digest(rows.sort("galaxy_id").select("galaxy_id", "stamp_digest").rows()),
+        **digests(splits, positives),
+    }
+
+    def make(draft: Draft) -> None:
+        scorer = checkpoint.load(detector.folder, profile.cutouts.normalisation, profile.detectors)
+        scored = score.score_rows(scorer, rows["galaxy_id"], stamps)
+        draft.table(evaluate.with_sample(scored, rows, independent))
+        draft.facts.update(precision=scorer.precision)
+
+    return stage(context, workspace, identity, make)
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "polars", "matplotlib", "mlflow"}),
+    partitions_def=DETECTOR,
+    ins={"detector_scores": dg.AssetIn(partition_mapping=SAME), "detector": dg.AssetIn(partition_mapping=SAME)},
+    metadata=of_table("evaluation"),
+)
+def evaluation(
+    context: dg.AssetExecutionContext, workspace: Workspace, detector_scores: Artefact, detector: Artefact
+) -> dg.MaterializeResult[Artefact]:
+    """ROC AUC, average precision, recall and precision at thresholds, calibration: overall and by stratum, each with intervals, on
+    sets that played no other part; and the thresholds, each with its sampling error or the reason why it is refused."""
+    settings = workspace.profile().detectors
+    identity = {"code": code_digest("detectors"), "settings": settings, **digests(detector_scores, detector)}
+
+    def make(draft: Draft) -> None:
+        scores = detector_scores.read()
+        metrics, thresholds, curves = evaluate.evaluate(scores, settings)
+        draft.table(metrics)
+        draft.table(thresholds, "thresholds")
+        draft.table(curves, "curves")
+        made = figures.evaluation_figures(scores, metrics, curves, draft.folder)
+        with tracked(context, workspace, f"evaluation of {detector.digest}") as run:
+            run.params({"detector": detector.digest[:16], "best_epoch": detector.facts["best_epoch"]})
+            run.metrics(evaluate.headline(metrics))
+            for path in made:
+                run.artifact(path, "evaluation")
+
+    return stage(
+        context, workspace, identity, make, lambda made: {"metrics": dg.MetadataValue.md(markdown(overall(made.read())))}
+    )
+
+
+def overall(metrics: pl.DataFrame) -> pl.DataFrame:
+    """The unstratified metrics, for the UI."""
+    keep = ["set", "metric", "threshold", "value", "lo68", "hi68", "n", "n_pos", "interval"]
+    return metrics.filter(pl.col("stratum_axis") == evaluate.ALL).select(keep)
