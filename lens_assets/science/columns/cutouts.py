@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from lens_assets.science.columns.lenses import REASON
 from lens_assets.science.columns.registry import Column, Table
 from lens_assets.science.columns.surveys import COLUMNS as _SURVEY_COLUMNS
 from lens_assets.science.surveys.layout import BANDS
@@ -68,7 +69,7 @@ _STAMP = (
     Column("dhash", pl.UInt64, "", "64-bit difference hash of the r plane, for near duplicates", "cutouts.fingerprint"),
 )  # fmt: skip
 _REASON = (
-    Column("reason", pl.String, "", "the first rule that the stamp breaks", _QC),
+    REASON,  # the first rule that the stamp breaks
     Column("detail", pl.String, "", "every rule that the stamp breaks, with its bands", _QC),
 )
 _SHORTCUT = (

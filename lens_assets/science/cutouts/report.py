@@ -7,8 +7,11 @@ those that a detector may learn from or be chosen by (not the guard ring, not th
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +65,7 @@ class QualityReport:
 
 
 def quality_report(
-    shards: Sequence[Shard], sample: pl.DataFrame, settings: Settings, near_bits: int = 3
+    shards: Sequence[Shard], sample: pl.DataFrame, settings: Settings, near_bits: int = 3, workers: int = 1
 ) -> QualityReport:
     """Measure the stamps of ``sample`` (``galaxy_id, label, split, cell``; others may be there) in ``shards``.
 
@@ -73,7 +76,7 @@ def quality_report(
     sample = sample.select("galaxy_id", "label", "split", "cell").sort("galaxy_id")
     index = stamps.index if stamps.shards else pl.DataFrame(schema={"galaxy_id": pl.String})
     here = sample.join(index, on="galaxy_id", how="inner", maintain_order="left")
-    features = _features(stamps, here, settings)
+    features = _features(stamps, here, settings, workers)
     table = pl.concat([here.select("galaxy_id", "label", "split"), features], how="horizontal")
 
     judged = here.with_row_index("at").filter(pl.col("split").is_in(LEARNT))
@@ -109,15 +112,22 @@ def quality_report(
     return QualityReport(shortcuts, table, duplicates, by_class, facts, stamps)
 
 
-def _features(stamps: ShardSet, here: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+def _features(stamps: ShardSet, here: pl.DataFrame, settings: Settings, workers: int) -> pl.DataFrame:
     positions = here["position"].to_numpy() if here.height else np.empty(0, np.int64)
-    pieces = []
-    for start in range(0, len(positions), _CHUNK):
-        part = positions[start : start + _CHUNK]
-        images, invvar = stamps.images(part), stamps.invvar(part)
-        lags = noise_lags(images, invvar, bands="".join(settings.bands))
-        pieces.append(pl.concat([shortcut_features(images, invvar, settings.normalisation), lags], how="horizontal"))
-    return pl.concat(pieces) if pieces else pl.DataFrame()
+    chunks = [positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK)]
+    if not chunks:
+        return pl.DataFrame()
+    measure = partial(_measure, stamps, settings)
+    if workers == 1 or len(chunks) == 1:
+        return pl.concat(map(measure, chunks))
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pl.concat(pool.map(measure, chunks))
+
+
+def _measure(stamps: ShardSet, settings: Settings, positions: npt.NDArray[np.int64]) -> pl.DataFrame:
+    images, invvar = stamps.images(positions), stamps.invvar(positions)
+    lags = noise_lags(images, invvar, bands="".join(settings.bands))
+    return pl.concat([shortcut_features(images, invvar, settings.normalisation), lags], how="horizontal")
 
 
 def _duplicates(stamps: ShardSet, here: pl.DataFrame, near_bits: int) -> pl.DataFrame:
