@@ -7,7 +7,6 @@ across lists, which is the registry's.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,8 @@ from lens_assets.science.lenses.settings import Label
 from lens_assets.science.lenses.tables import RawTable, read_table
 from lens_assets.science.surveys.layout import Tile
 
-_SAME_POSITION_ARCSEC = 0.1
+_SAME_PLACE_ARCSEC = 1.0
+"""Rows of one identity this close are one row written twice."""
 _MIN_FOR_SUSPICION = 20
 _WIDE_RA_HOURS, _WIDE_DEC_DEG = 12.0, 25.0
 
@@ -52,7 +52,7 @@ def read_channel(
     ------
     BadInput : file, column and row of a table that cannot be read, lacks a column, has a grade the mapping does not
         know,
-        right ascensions in hours, one identity at two positions, or no usable row at all.
+        right ascensions in hours, or no usable row at all.
     """
     path = Path(path)
     names = mapping.columns
@@ -82,7 +82,7 @@ def read_channel(
     ra = np.where((ra < 0) & (ra >= -180), ra + 360, ra)
     reject((ra < 0) | (ra > 360) | (np.abs(dec) > 90), "position not on the sky")
     ra = np.where(ra == 360, 0.0, ra)
-    reject(_repeats(ids, ra, dec, keep, raw, path, column.get("lens_id", column["ra"])), "repeated row")
+    reject(_repeats(ids, ra, dec, keep), "repeated row")
     frame = _frame(raw, mapping, column, ids, ra, dec, keep, path)
     rejections.check(raw.n_in, frame.height)
     if raw.n_in and not frame.height:
@@ -167,7 +167,9 @@ def _suspect_hours(
     if not reason and len(x) >= _MIN_FOR_SUSPICION and wide and inside[0] <= 0.5:
         reason = f"all {len(x)} lie in 0..24 over {np.ptp(y):.0f} degrees of declination"
     if reason:
-        message = f"right ascension looks like hours ({reason}); set units: {{ra: hours}} in the mapping, or {{ra: deg}} if not"
+        message = (
+            f"right ascension looks like hours ({reason}); state units: {{ra: hours}} or {{ra: deg}} in the mapping"
+        )
         raise BadInput(message, file=str(path), column=column)
 
 
@@ -177,23 +179,23 @@ def _inside(ra: F64, dec: F64, tiles: Sequence[Tile]) -> float:
     return float(np.mean([(int(r % 360 // 5 * 5), int(d // 5 * 5)) in wanted for r, d in zip(ra, dec, strict=True)]))
 
 
-def _repeats(
-    ids: npt.NDArray[np.object_], ra: F64, dec: F64, keep: Mask, raw: RawTable, path: Path, column: str
-) -> Mask:
-    """Later rows of one identity at one position; one identity at two positions cannot be told apart and is an
-    error."""
-    out, first = np.zeros(len(ids), bool), {}
-    doubled = {i for i, n in Counter(ids[keep].tolist()).items() if n > 1}
-    for k in np.flatnonzero(keep):
-        if ids[k] not in doubled:
-            continue
-        j = first.setdefault(ids[k], k)
-        if j == k:
-            continue
-        if float(sphere.separation(ra[j], dec[j], ra[k], dec[k])) > _SAME_POSITION_ARCSEC:
-            message = f"{ids[k]!r} is also row {raw.rows[j]}, at another position; name more id columns and join_id"
-            raise BadInput(message, file=str(path), column=column, row=raw.rows[k])
-        out[k] = True
+def _repeats(ids: npt.NDArray[np.object_], ra: F64, dec: F64, keep: Mask) -> Mask:
+    """Later rows of one identity at one position. One identity at several positions (a group's number, a name to the
+    arcminute) gets the position added to it, in place, so that it stays one identity a place."""
+    out = np.zeros(len(ids), bool)
+    members: dict[str, list[int]] = {}
+    for k in np.flatnonzero(keep).tolist():
+        members.setdefault(ids[k], []).append(k)
+    for identity, rows in members.items():
+        places: list[int] = []
+        for k in rows:
+            if any(float(sphere.separation(ra[j], dec[j], ra[k], dec[k])) <= _SAME_PLACE_ARCSEC for j in places):
+                out[k] = True
+            else:
+                places.append(k)
+        if len(places) > 1:
+            for k in places:
+                ids[k] = f"{identity} @{position_name(ra[k], dec[k])}"
     return out
 
 

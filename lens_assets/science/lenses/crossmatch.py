@@ -81,8 +81,8 @@ def positives(
     -------
     the ``positives`` and the ``unmatched`` table; together they hold every system of the registry once.
 
-    ``train``: known to a channel that trains, of a tier, of a kind that trains. ``evaluation``: known to none
-    (``independent`` says whether it may be called so, or only held out), and independent or of a tier.
+    ``train``: known to a channel that trains, of a kind that trains. ``evaluation``: the others (``independent`` says
+    whether they may be called so, or only held out). A system without a tier is neither.
     """
     settings = settings or Settings()
     nearest = matches.sort("system_id", "sep_arcsec", "galaxy_id").unique(
@@ -92,9 +92,7 @@ def positives(
         "galaxy_id", keep="first", maintain_order=True
     )
     trainable = pl.col("trains") & pl.col("kind").is_in(list(settings.train_kinds)) & (pl.col("tier") != "none")
-    evaluates = (~pl.col("trains") | ~pl.col("kind").is_in(list(settings.train_kinds))) & (
-        pl.col("independent") | (pl.col("tier") != "none")
-    )
+    evaluates = (~pl.col("trains") | ~pl.col("kind").is_in(list(settings.train_kinds))) & (pl.col("tier") != "none")
     lens = pl.col("label") != "not_lens"
     judged = winners.with_columns(
         pl.when(lens & trainable)

@@ -23,8 +23,8 @@ def lenscat_csv() -> Path:
         found = importlib.metadata.distribution("lenscat")
     except importlib.metadata.PackageNotFoundError:
         raise FileNotFoundError(
-            f"lenscat is not installed: `pip install --no-deps lenscat=={VERSION}`, or `pip download` it, unpack the wheel and "
-            "copy lenscat/data/catalog.csv into the catalogue folder as lenscat.csv"
+            f"lenscat is not installed: `pip install --no-deps lenscat=={VERSION}`, or `pip download` it, unpack the "
+            "wheel and copy lenscat/data/catalog.csv into the catalogue folder as lenscat.csv"
         ) from None
     path = Path(str(found.locate_file("lenscat/data/catalog.csv")))
     if not path.is_file():

@@ -23,7 +23,8 @@ from lens_assets.science.lenses.mapping import ChannelMapping
 from lens_assets.science.lenses.settings import Label, Settings
 
 _LABEL_ORDER = (
-    Label.SPEC_BOTH_Z, Label.NOT_LENS, Label.VISUAL_A, Label.VISUAL_B, Label.SPEC_LENS_Z, Label.VISUAL_C, Label.CANDIDATE,
+    Label.SPEC_BOTH_Z, Label.NOT_LENS, Label.VISUAL_A, Label.VISUAL_B, Label.SPEC_LENS_Z, Label.VISUAL_C,
+    Label.CANDIDATE,
 )  # fmt: skip
 """Which member's label a system carries: evidence from spectra first, then the best visual grade. A deflector's
 redshift alone says no more about lensing than grade C or B do, so it outranks only C."""

@@ -7,6 +7,7 @@ rows): a row with another number of fields than the header is counted, not guess
 from __future__ import annotations
 
 import csv
+import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from lens_assets.science.lenses.mapping import Reader, normal
 
 RAGGED = "wrong number of fields"
 _DELIMITERS = (",", ";", "\t", "|")
-_FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".dat": "csv", ".parquet": "parquet", ".fits": "fits", ".fit": "fits",
-            ".ecsv": "ecsv", ".vot": "votable", ".votable": "votable", ".xml": "votable"}  # fmt: skip
+_FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".dat": "csv", ".parquet": "parquet", ".fits": "fits",
+            ".fit": "fits", ".ecsv": "ecsv", ".vot": "votable", ".votable": "votable", ".xml": "votable"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,16 @@ def _csv(path: Path, reader: Reader, required: Sequence[Sequence[str]]) -> tuple
         raise BadInput(message, file=str(path)) from fault
     if "\0" in text:
         raise BadInput("holds binary zeros: not a text table", file=str(path))
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines:
+    lines = (line for line in text.split("\n") if line.strip() and not line.startswith("#"))
+    first = next(lines, None)
+    if first is None:
         raise BadInput("no header line", file=str(path))
-    delimiter = _delimiter(lines[0], reader, required)
-    parsed = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+    delimiter = _delimiter(first, reader, required)
+    source = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        parsed = [row for row in source if any(cell.strip() for cell in row) and not row[0].startswith("#")]
+    except csv.Error as fault:
+        raise BadInput(f"not a readable CSV: {fault}", file=str(path), row=source.line_num) from fault
     header = [name.strip() for name in parsed[0]]
     doubled = sorted({n for n in header if n and header.count(n) > 1})
     if doubled:
@@ -118,6 +124,9 @@ def _csv(path: Path, reader: Reader, required: Sequence[Sequence[str]]) -> tuple
     rejections = Rejections()
     body = list(enumerate(parsed[1:]))
     good = [(i, row) for i, row in body if len(row) == len(header)]
+    for i, row in body:
+        if len(row) != len(header) and any("\n" in cell for cell in row):
+            raise BadInput("a quote opens here and does not close: rows would be swallowed", file=str(path), row=i)
     rejections.add(RAGGED, len(body) - len(good))
     columns = {name: [row[k].strip() for _, row in good] for k, name in enumerate(header) if name}
     return RawTable(columns, [i for i, _ in good], len(body)), rejections

@@ -1,0 +1,199 @@
+"""The registry: order-free, balanced, stable names, tiers and independence by rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lens_assets.science import sphere
+from lens_assets.science.columns.lenses import LENS_CHANNEL, LENS_REGISTRY
+from lens_assets.science.errors import BadInput
+from lens_assets.science.lenses.independence import ancestors, independent_channels
+from lens_assets.science.lenses.mapping import ChannelMapping
+from lens_assets.science.lenses.registry import build_registry, tier_of
+from lens_assets.science.lenses.settings import Settings
+
+ARCSEC = 1 / 3600
+
+
+def rules(channel, role="train", derived=(), **more):
+    shape = {"columns": {"ra": ["ra"], "dec": ["dec"]}, "labels": {"default": "candidate"}, "year": 2020}
+    return ChannelMapping.model_validate(
+        {"channel": channel, "role": role, "derived_from": list(derived), **shape, **more}
+    )
+
+
+def rows(*members):
+    made = []
+    for k, member in enumerate(members):
+        base = {"channel": "img", "lens_id": f"n{k}", "ra": 10.0, "dec": 0.0, "z_lens": None, "z_source": None,
+                "theta_e": None,
+                "grade": None, "kind": "galaxy", "reference": "r", "label": "visual_A", "row": k}  # fmt: skip
+        made.append(base | member)
+    return pl.DataFrame(made, schema={c.name: c.dtype for c in LENS_CHANNEL.columns})
+
+
+MAPPINGS = [
+    rules("img", derived=["pixels"]), rules("late", derived=["pixels"], year=2030),
+    rules("spec", "evaluation", ["spectra"], redshifts="spectroscopic"), rules("follow", "label-truth", ["img"]),
+    rules("nobody", "evaluation", ["unknown"]), rules("hst", "evaluation", imaging="hst"),
+]  # fmt: skip
+
+
+def one(*members, **more):
+    frame = build_registry(rows(*members), MAPPINGS, Settings(**more))
+    assert frame.height == 1
+    return frame.row(0, named=True)
+
+
+def test_rows_within_the_radius_are_one_system_and_beyond_it_two():
+    assert build_registry(rows({}, {"ra": 10 + 2.9 * ARCSEC}), MAPPINGS).height == 1
+    assert build_registry(rows({}, {"ra": 10 + 3.1 * ARCSEC}), MAPPINGS).height == 2
+
+
+def test_systems_unite_across_the_zero_meridian_and_at_the_pole():
+    assert build_registry(rows({"ra": 0.0}, {"ra": 360 - ARCSEC}), MAPPINGS).height == 1
+    assert build_registry(rows({"ra": 0.0, "dec": 89.9999}, {"ra": 180.0, "dec": 89.9999}), MAPPINGS).height == 1
+
+
+def test_a_system_remembers_every_channel_and_row():
+    found = one({"lens_id": "a"}, {"channel": "spec", "lens_id": "b"}, {"lens_id": "c"})
+    assert found["channels"] == ["img", "spec"]
+    assert found["lens_ids"] == ["img:a", "img:c", "spec:b"]
+    assert found["n_members"] == 3
+
+
+sky = st.lists(
+    st.tuples(
+        st.integers(0, 6), st.integers(0, 6), st.sampled_from(["img", "late", "spec", "follow"]),
+        st.sampled_from(["visual_A", "visual_B", "visual_C", "candidate", "not_lens", "spec_both_z"]),
+        st.one_of(st.none(), st.floats(0.1, 2)),
+    ),
+    min_size=1, max_size=25,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(sky, st.randoms(use_true_random=False))
+def test_the_registry_does_not_depend_on_the_order_of_rows(members, random):
+    table = rows(*(
+        {"ra": 10 + 2 * i * ARCSEC, "dec": 2 * j * ARCSEC, "channel": c, "label": label, "z_lens": z}
+        for i, j, c, label, z in members
+    ))  # fmt: skip
+    order = list(range(table.height))
+    random.shuffle(order)
+    a, b = build_registry(table, MAPPINGS), build_registry(table[order], MAPPINGS[::-1])
+    assert a.equals(b)
+    assert a["n_members"].sum() == table.height
+    assert not LENS_REGISTRY.violations(a)
+
+
+def test_groups_are_those_of_a_brute_force_search():
+    rng = np.random.default_rng(3)
+    ra, dec = 359.999 + rng.random(150) * 0.004, -0.002 + rng.random(150) * 0.004
+    apart = sphere.separation(ra[:, None], dec[:, None], ra[None], dec[None]) <= 3
+    reach = apart.copy()
+    for _ in range(8):
+        reach = reach @ reach
+    expected = len({tuple(np.flatnonzero(r)) for r in reach})
+    table = rows(*({"ra": r % 360, "dec": d} for r, d in zip(ra, dec, strict=True)))
+    assert build_registry(table, MAPPINGS).height == expected
+
+
+def test_a_later_list_does_not_rename_or_move_a_system_it_confirms():
+    before = one({"lens_id": "z"})
+    after = one({"lens_id": "z"}, {"channel": "late", "lens_id": "a", "ra": 10 + ARCSEC})
+    assert (after["system_id"], after["ra"]) == (before["system_id"], before["ra"])
+
+
+def test_a_systems_position_is_that_of_its_most_central_member():
+    found = one({"ra": 10 + 2 * ARCSEC}, {"ra": 10.0}, {"ra": 10 + 4 * ARCSEC})
+    assert found["ra"] == 10 + 2 * ARCSEC
+    assert found["extent_arcsec"] == pytest.approx(2, abs=1e-3)
+
+
+def test_two_neighbours_with_one_truncated_name_stay_two_systems():
+    table = rows({"ra": 10.0, "dec": 0.0}, {"ra": 10.0, "dec": 0.09 * ARCSEC, "lens_id": "m"})
+    frame = build_registry(table, MAPPINGS, Settings(fof_radius_arcsec=0.01))
+    assert frame.height == 2
+    assert frame["system_id"].n_unique() == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "tier", "weight"),
+    [
+        (["visual_A"], "A", 1.0), (["visual_B"], "B", 0.5), (["visual_C"], "none", 0.0), (["candidate"], "none", 0.0),
+        (["spec_both_z"], "confirmed", 1.0), (["visual_B", "visual_A"], "A", 1.0), (["spec_lens_z"], "none", 0.0),
+        (["visual_C", "spec_lens_z"], "none", 0.0), (["visual_B", "spec_lens_z"], "B", 0.5),
+        (["visual_A", "not_lens"], "none", 0.0), (["spec_both_z", "not_lens"], "none", 0.0),
+    ],
+)  # fmt: skip
+def test_tiers_and_weights_follow_the_rules(labels, tier, weight):
+    found = one(*({"label": label} for label in labels))
+    assert (found["tier"], found["weight"]) == (tier, weight)
+
+
+def test_a_visual_grade_is_never_a_confirmation():
+    assert tier_of("visual_A") == "A"
+    assert tier_of("spec_lens_z") == "none"
+
+
+def test_an_hst_channel_confirms():
+    assert one({"label": "candidate"}, {"channel": "hst", "label": "candidate"})["tier"] == "confirmed"
+
+
+def test_the_weight_of_tier_b_is_configurable_within_its_range():
+    assert one({"label": "visual_B"}, weight_b=0.3)["weight"] == 0.3
+    with pytest.raises(ValueError, match="weight_b"):
+        Settings(weight_b=0.9)
+    with pytest.raises(ValueError, match="match_radius"):
+        Settings(match_radius_arcsec=720)
+
+
+def test_conflicts_are_flagged_and_agreement_is_not():
+    found = one({"z_lens": 0.5, "theta_e": 1.0}, {"z_lens": 0.7, "theta_e": 2.0, "label": "visual_B", "kind": "quasar"})
+    assert found["conflict_z"]
+    assert found["conflict_theta_e"]
+    assert found["conflict_grade"]
+    assert found["conflict_kind"]
+    assert not found["conflict_label"]
+    calm = one({"z_lens": 0.5, "theta_e": 1.0}, {"z_lens": 0.52, "theta_e": 1.1}, {})
+    assert not any(calm[name] for name in calm if name.startswith("conflict"))
+    assert one({}, {"label": "not_lens", "channel": "follow"})["conflict_label"]
+
+
+def test_a_spectroscopic_redshift_is_preferred_to_an_earlier_photometric_one():
+    found = one({"z_lens": 0.50}, {"z_lens": 0.55, "channel": "spec"})
+    assert found["z_lens"] == 0.55
+
+
+def test_independence_needs_every_channel_to_share_no_ancestor_with_training():
+    named = {m.channel: m for m in MAPPINGS}
+    assert ancestors("follow", named) == {"follow", "img", "pixels"}
+    assert independent_channels(named) == {"spec", "hst"}
+    assert one({"channel": "spec"})["independent"]
+    both = one({"channel": "spec"}, {"channel": "img"})
+    assert (both["independent"], both["trains"]) == (False, True)
+    truth = one({"channel": "spec"}, {"channel": "follow"})
+    assert (truth["independent"], truth["trains"]) == (False, False)
+    assert not one({"channel": "nobody"})["independent"]
+
+
+def test_a_circle_of_derivations_is_refused():
+    circle = [rules("img", derived=["late"]), rules("late", derived=["img"])]
+    with pytest.raises(BadInput, match="circle"):
+        build_registry(rows({}), circle)
+
+
+def test_a_channel_without_a_mapping_or_with_two_is_refused():
+    with pytest.raises(BadInput, match="'img'"):
+        build_registry(rows({}), [rules("other")])
+    with pytest.raises(BadInput, match="two catalogues"):
+        build_registry(rows({}), [rules("img"), rules("img", "evaluation")])
+
+
+def test_an_empty_set_of_channels_gives_an_empty_registry():
+    assert build_registry(rows().head(0), []).columns == LENS_REGISTRY.names
