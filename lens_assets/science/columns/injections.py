@@ -18,7 +18,9 @@ HOST_SET = Column("host_set", pl.String, "", "random or matched (massive early t
 PSF_CENTRE = Column("psf_centre", pl.Float64, "arcsec", "centre of the host's PSF cell", "settings", lo=0)
 DEPTH_CENTRE = Column("depth_centre", pl.Float64, "mag", "centre of the host's depth cell", "settings")
 Q_HOST = Column("q_host", pl.Float64, "", "axis ratio of the host's light, (1-e)/(1+e)", "derived", lo=0, hi=1)
-PA_HOST = Column("pa_host", pl.Float64, "deg", "position angle of the host, north through east", "derived", lo=0, hi=180)
+PA_HOST = Column(
+    "pa_host", pl.Float64, "deg", "position angle of the host, north through east", "derived", lo=0, hi=180
+)
 
 INJECTION_HOSTS = Table(
     "injection_hosts",
@@ -28,7 +30,9 @@ INJECTION_HOSTS = Table(
     ("galaxy_id",),
 )  # fmt: skip
 
-INJECTION_ID = Column("injection_id", pl.String, "", "variant|theta_e|psf_bin|depth_bin|index", _S5, ucd="meta.id;meta.main")
+INJECTION_ID = Column(
+    "injection_id", pl.String, "", "variant|theta_e|psf_bin|depth_bin|index", _S5, ucd="meta.id;meta.main"
+)
 VARIANT = Column("variant", pl.String, "", "name of the variant", _S5)
 INDEX = Column("index", pl.Int32, "", "number of the injection inside its cell", _S5, lo=0)
 SEED = Column("seed", pl.Int64, "", "seed of the campaign", "settings")
@@ -81,11 +85,26 @@ ARC_SNR = _f8("arc_snr", "", "matched-filter SNR of the arc in r, annulus 4-16 p
 ARC_SNR_GRZ = _f8("arc_snr_grz", "", "the same, three bands in quadrature", 0)
 ARC_FLUX_FRACTION = _f8("arc_flux_fraction", "", "share of the arc's r flux inside the annulus", 0, 1.0001)
 LENSED_MAG = tuple(
-    Column(f"lensed_mag_{b}", pl.Float64, "mag", f"AB magnitude of the rendered arc ({b}); null without light", _S5, nullable=True)
+    Column(
+        f"lensed_mag_{b}",
+        pl.Float64,
+        "mag",
+        f"AB magnitude of the rendered arc ({b}); null without light",
+        _S5,
+        nullable=True,
+    )
     for b in BANDS
 )
 GAIN = tuple(
-    Column(f"gain_{b}", pl.Float64, "electron/nmgy", f"gain used for photon noise ({b}); null without noise", _S5, lo=0, nullable=True)
+    Column(
+        f"gain_{b}",
+        pl.Float64,
+        "electron/nmgy",
+        f"gain used for photon noise ({b}); null without noise",
+        _S5,
+        lo=0,
+        nullable=True,
+    )
     for b in BANDS
 )
 TRUTH = (MAGNIFICATION, ARC_SNR, ARC_SNR_GRZ, ARC_FLUX_FRACTION, *LENSED_MAG, *GAIN)

@@ -80,7 +80,11 @@ class _Draws:
     """Uniform deviates by kind of draw, keyed by (host, cell, index, seed)."""
 
     def __init__(self, rows: pl.DataFrame, theta_e: float, seed: int) -> None:
-        cell = round(theta_e * 10_000) * 10_000 + rows["psf_bin"].to_numpy().astype(np.int64) * 100 + rows["depth_bin"].to_numpy()
+        cell = (
+            round(theta_e * 10_000) * 10_000
+            + rows["psf_bin"].to_numpy().astype(np.int64) * 100
+            + rows["depth_bin"].to_numpy()
+        )
         key = mix64(host_key(rows["galaxy_id"]), seed_of("injection", seed))
         key = mix64(key ^ cell.astype(np.uint64), seed_of("cell"))
         self.key: U64 = mix64(key ^ rows["index"].to_numpy().astype(np.uint64), seed_of("index"))
@@ -101,7 +105,9 @@ def plan_batch(
     seed = settings.seed if seed is None else seed
     wrong = hosts.filter(pl.col("host_set") != variant.hosts)
     if wrong.height:
-        raise BadInput(f"variant {variant.name} takes {variant.hosts} hosts, not {wrong['host_set'][0]}", column="host_set")
+        raise BadInput(
+            f"variant {variant.name} takes {variant.hosts} hosts, not {wrong['host_set'][0]}", column="host_set"
+        )
     priors = prior_set(variant.prior_set)
     rows = _assign(hosts, theta_e, settings, seed)
     u = _Draws(rows, theta_e, seed)
@@ -166,7 +172,14 @@ def _clumps(variant: Variant, priors: PriorSet, n: int, u: _Draws) -> dict[str, 
     columns = []
     for k in range(hi):  # uniform in the unit disc, in units of Re; put on the source's ellipse below
         radius, angle = np.sqrt(u("clump_r", k)), 2 * np.pi * u("clump_angle", k)
-        columns.append((radius * np.cos(angle), radius * np.sin(angle), priors.clumps.radius.ppf(u("clump_re", k)), 0.2 + 0.8 * u("clump_share", k)))
+        columns.append(
+            (
+                radius * np.cos(angle),
+                radius * np.sin(angle),
+                priors.clumps.radius.ppf(u("clump_re", k)),
+                0.2 + 0.8 * u("clump_share", k),
+            )
+        )
     table = np.array(columns)
     lists = {name: [table[: number[i], c, i].tolist() for i in range(n)] for c, name in enumerate(names)}
     return {"clump_fraction": priors.clumps.fraction.ppf(u("clump_fraction")), **lists}
@@ -184,7 +197,9 @@ def _clumps_in_place(values: dict[str, F64 | list[list[float]]], scale: F64) -> 
             radii[i] = (np.asarray(r) * re[i]).tolist()
 
 
-def noise_generator(galaxy_id: str, theta_e: float, psf_bin: int, depth_bin: int, index: int, seed: int) -> np.random.Generator:
+def noise_generator(
+    galaxy_id: str, theta_e: float, psf_bin: int, depth_bin: int, index: int, seed: int
+) -> np.random.Generator:
     """The generator of one injection's photon noise: the same for all variants of one host, cell, index and seed."""
     return generator("photon noise", galaxy_id, f"{theta_e:.4f}", psf_bin, depth_bin, index, seed)
 
@@ -192,7 +207,10 @@ def noise_generator(galaxy_id: str, theta_e: float, psf_bin: int, depth_bin: int
 def _variant_of(rows: pl.DataFrame, variant: Variant | None) -> Variant:
     names = rows["variant"].unique().to_list()
     if len(names) != 1 or (variant is not None and names != [variant.name]):
-        raise BadInput(f"rows of one variant are wanted{f' ({variant.name})' if variant else ''}, not of {sorted(names)}", column="variant")
+        raise BadInput(
+            f"rows of one variant are wanted{f' ({variant.name})' if variant else ''}, not of {sorted(names)}",
+            column="variant",
+        )
     return variant or load_variants()[names[0]]
 
 

@@ -52,7 +52,11 @@ def _annulus(size: int) -> npt.NDArray[np.bool_]:
 
 
 def sky_variance(
-    images: F32, invvar: F32, *, method: Literal["invvar", "mad"] = "invvar", source: Literal["brick", "viewer"] = "brick"
+    images: F32,
+    invvar: F32,
+    *,
+    method: Literal["invvar", "mad"] = "invvar",
+    source: Literal["brick", "viewer"] = "brick",
 ) -> F64:
     """Variance per pixel before resampling (nmgy^2), (n, 3); NaN where a band has no valid background pixel.
 
@@ -85,7 +89,11 @@ def sky_variance(
 
 
 def measure_gain(
-    images: F32, invvar: F32, *, method: Literal["invvar", "mad"] = "invvar", source: Literal["brick", "viewer"] = "brick"
+    images: F32,
+    invvar: F32,
+    *,
+    method: Literal["invvar", "mad"] = "invvar",
+    source: Literal["brick", "viewer"] = "brick",
 ) -> F64:
     """Effective gain (electrons per nanomaggy), (n, 3) float64, from the sky level and the sky variance of each stamp.
 

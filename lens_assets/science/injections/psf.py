@@ -86,7 +86,11 @@ def _kaiser_bessel_transform(k: F64) -> F64:
     z2 = _SHAPE**2 - (0.5 * _WIDTH * k) ** 2
     z = np.sqrt(np.abs(z2))
     safe = np.maximum(z, 1e-9)
-    shape = np.where(z2 > 0, np.exp(np.minimum(z, _SHAPE) - _SHAPE) * -np.expm1(-2 * z) / 2 / safe, np.sin(z) * np.exp(-_SHAPE) / safe)
+    shape = np.where(
+        z2 > 0,
+        np.exp(np.minimum(z, _SHAPE) - _SHAPE) * -np.expm1(-2 * z) / 2 / safe,
+        np.sin(z) * np.exp(-_SHAPE) / safe,
+    )
     return np.asarray(_WIDTH * shape)
 
 

@@ -5,7 +5,7 @@ What does not belong here: anything the pipeline needs by default.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,11 @@ def dense(scene: Scene, psf: PsfSpec, size: int, scale: float, m: int, device: s
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     ky, kx = 2 * np.pi * np.fft.fftfreq(n), 2 * np.pi * np.fft.rfftfreq(n)
     k = np.hypot(ky[:, None], kx[None, :]) * (m / scale)
-    box = np.sinc(ky * m / (2 * np.pi))[:, None] * np.sinc(kx * m / (2 * np.pi))[None, :] if psf.pixel == "integrate" else 1.0
+    box = (
+        np.sinc(ky * m / (2 * np.pi))[:, None] * np.sinc(kx * m / (2 * np.pi))[None, :]
+        if psf.pixel == "integrate"
+        else 1.0
+    )
     shift = 0.5 * (m - 1)  # from the centre of the first sample to the centre of its pixel
     phase = np.exp(1j * (ky[:, None] + kx[None, :]) * shift)
     images = np.empty((len(scene), 3, size, size), dtype=np.float32)
@@ -56,10 +60,21 @@ def dense(scene: Scene, psf: PsfSpec, size: int, scale: float, m: int, device: s
     return images, mu
 
 
-def lenstronomy_models(scene: Scene, i: int, psf: PsfSpec, band: int, size: int, scale: float, m: int) -> tuple[Any, dict[str, Any]]:
+def lenstronomy_models(
+    scene: Scene,
+    i: int,
+    psf: PsfSpec,
+    band: int,
+    size: int,
+    scale: float,
+    m: int,
+    *,
+    kernel_on: Literal["fine", "native"] | None = "fine",
+) -> tuple[Any, dict[str, Any]]:
     """lenstronomy's ``ImageModel`` of one injection and band, and its keyword arguments, ready for ``image(**kwargs)``.
 
-    Convolution is on the supersampled grid with the whole kernel: ``supersampling_kernel_size=5``, the default, truncates it.
+    ``kernel_on``: convolution on the supersampled grid (accurate), on the native one (the default of that code), or none.
+    On the supersampled grid the whole kernel is used: ``supersampling_kernel_size=5``, the default, truncates it.
     """
     from lenstronomy.Data.imaging_data import ImageData
     from lenstronomy.Data.psf import PSF
@@ -80,16 +95,27 @@ def lenstronomy_models(scene: Scene, i: int, psf: PsfSpec, band: int, size: int,
         image_data=np.zeros((size, size)), ra_at_xy_0=-half, dec_at_xy_0=-half,
         transform_pix2angle=np.array([[scale, 0.0], [0.0, scale]]),
     )  # fmt: skip
-    fine = kernel(psf.model_copy(update={"pixel": "included"}), scene.fwhm[i, band], scale / m, KERNEL_SIZE * m | 1)
+    if kernel_on is None:
+        psf_class = PSF(psf_type="NONE")
+    elif kernel_on == "native":
+        psf_class = PSF(psf_type="PIXEL", kernel_point_source=kernel(psf, scene.fwhm[i, band], scale, KERNEL_SIZE))
+    else:
+        fine = kernel(psf.model_copy(update={"pixel": "included"}), scene.fwhm[i, band], scale / m, KERNEL_SIZE * m | 1)
+        psf_class = PSF(psf_type="PIXEL", kernel_point_source=fine, point_source_supersampling_factor=m)
     point = bool(scene.point[i])
-    psf_class = PSF(psf_type="PIXEL", kernel_point_source=fine, point_source_supersampling_factor=m)
     kwargs: dict[str, Any] = {"kwargs_lens": kwargs_lens}
     models: dict[str, Any] = {"lens_model_class": LensModel(["SIE", "SHEAR"])}
     if point:
         images = point_images(tuple(scene.lens[i].tolist()), *map(float, scene.source[i]))
         images = images if scene.inner[i] else images[images[:, 2] > 0]
         models["point_source_class"] = PointSource(["UNLENSED"])
-        kwargs["kwargs_ps"] = [{"ra_image": images[:, 0], "dec_image": images[:, 1], "point_amp": scene.flux[i, band] * np.abs(images[:, 2])}]
+        kwargs["kwargs_ps"] = [
+            {
+                "ra_image": images[:, 0],
+                "dec_image": images[:, 1],
+                "point_amp": scene.flux[i, band] * np.abs(images[:, 2]),
+            }
+        ]
     else:
         light, kwargs_light = [], []
         for p in scene.parts[scene.offsets[i] : scene.offsets[i + 1]]:
@@ -101,7 +127,11 @@ def lenstronomy_models(scene: Scene, i: int, psf: PsfSpec, band: int, size: int,
             })  # fmt: skip
         models["source_model_class"] = LightModel(light)
         kwargs["kwargs_source"] = kwargs_light
-    numerics = {"supersampling_factor": m, "supersampling_convolution": True, "supersampling_kernel_size": None}
+    numerics = {
+        "supersampling_factor": m,
+        "supersampling_convolution": kernel_on == "fine",
+        "supersampling_kernel_size": None,
+    }
     return ImageModel(data, psf_class, kwargs_numerics=numerics, **models), kwargs
 
 
@@ -118,6 +148,10 @@ def lenstronomy(scene: Scene, psf: PsfSpec, size: int, scale: float, m: int) -> 
             model, kwargs = lenstronomy_models(scene, i, psf, b, size, scale, m)
             images[i, b] = model.image(**kwargs)
         b = int(np.argmax(scene.flux[i]))
-        bare = images[i, b] if scene.point[i] else model.image(**kwargs, unconvolved=True) * scene.flux[i, b] / scene.flux[i, 2]
+        bare = (
+            images[i, b]
+            if scene.point[i]
+            else model.image(**kwargs, unconvolved=True) * scene.flux[i, b] / scene.flux[i, 2]
+        )
         mu[i] = float(np.sum(bare)) / scene.flux[i, b]
     return images, mu

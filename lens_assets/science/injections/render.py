@@ -59,8 +59,11 @@ class Arcs:
 
 
 def grid_side(size: int) -> int:
-    """Side of the Fourier grid: the stamp, the deposition window, and room against wrap-around."""
-    return int(scipy.fft.next_fast_len(size + 4 * kernel.TAPS - 1, real=True))
+    """Side of the Fourier grid: the stamp, the deposition window, and some room.
+
+    The wings of an arc 8" from the centre come back at 7.5" or more from it, below 1e-5 of its brightness.
+    """
+    return int(scipy.fft.next_fast_len(size + kernel.TAPS + 4, real=True))
 
 
 def _one(scene: Scene, i: int, psf: PsfSpec, size: int, scale: float, accuracy: Accuracy) -> tuple[F32, float]:

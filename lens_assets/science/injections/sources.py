@@ -41,7 +41,9 @@ def components(
     re: npt.ArrayLike, n: npt.ArrayLike, flux: npt.ArrayLike,
 ) -> F64:  # fmt: skip
     """Sersic components (k, 10) in the order of ``kernel.COMPONENT``; positions and radii in arcsec, phi in radians."""
-    x, y, q, phi, re, n, flux = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in (x, y, q, phi, re, n, flux)))
+    x, y, q, phi, re, n, flux = np.broadcast_arrays(
+        *(np.asarray(a, dtype=np.float64) for a in (x, y, q, phi, re, n, flux))
+    )
     columns = (x, y, q, np.cos(phi), np.sin(phi), 1 / re, 1 / n, sersic_b(n), sersic_amplitude(flux, re, n), flux)
     return np.ascontiguousarray(np.stack(columns, axis=-1))
 

@@ -54,7 +54,10 @@ def truth_of(chunk: Chunk, settings: Settings) -> pl.DataFrame:
             "arc_snr": snr[:, 1],
             "arc_snr_grz": np.sqrt((snr**2).sum(axis=1)),
             "arc_flux_fraction": np.where(flux[:, 1] > 0, inside / flux[:, 1], 0.0),
-            **{f"lensed_mag_{b}": np.where(flux[:, k] > 0, ZERO_POINT - 2.5 * np.log10(flux[:, k]), np.nan) for k, b in enumerate(BANDS)},
+            **{
+                f"lensed_mag_{b}": np.where(flux[:, k] > 0, ZERO_POINT - 2.5 * np.log10(flux[:, k]), np.nan)
+                for k, b in enumerate(BANDS)
+            },
             **{f"gain_{b}": chunk.gain[:, k] for k, b in enumerate(BANDS)},
         }
     nullable = [f"{stem}_{b}" for stem in ("lensed_mag", "gain") for b in BANDS]

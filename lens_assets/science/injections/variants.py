@@ -66,7 +66,9 @@ def load_variants() -> dict[str, Variant]:
         if variant.paired_with is not None:
             partner = found.get(variant.paired_with)
             if partner is None:
-                raise BadInput(f"paired with {variant.paired_with!r}, which does not exist", file=f"{variant.name}.yaml")
+                raise BadInput(
+                    f"paired with {variant.paired_with!r}, which does not exist", file=f"{variant.name}.yaml"
+                )
             if partner.hosts != variant.hosts:
                 raise BadInput(f"paired with {partner.name!r}, which has other hosts", file=f"{variant.name}.yaml")
     return found
