@@ -18,18 +18,21 @@ def sweeps(
     n: int,
     seed: int = 1,
     *,
-    ra: tuple[float, float] = (150.0, 155.0),
-    dec: tuple[float, float] = (0.0, 5.0),
+    ra: tuple[float, float] | list[float] = (150.0, 155.0),
+    dec: tuple[float, float] | list[float] = (0.0, 5.0),
     first: int = 0,
     **fixed: Any,
 ) -> pl.DataFrame:
-    """``n`` objects; ``fixed`` overwrites columns (scalars or sequences) before the derived ones are computed."""
+    """``n`` objects in a range (tuple) or at given places (list).
+
+    ``fixed`` overwrites columns (scalars or sequences) before the derived ones are computed.
+    """
     rng = np.random.default_rng(seed)
     c: dict[str, Any] = {
         "release": np.full(n, 10002), "brickid": np.full(n, 330000 + seed % 1000), "brickname": ["1500p000"] * n,
         "objid": np.arange(first, first + n),
         "type": rng.choice(["PSF", "REX", "EXP", "DEV", "SER"], n, p=[0.2, 0.25, 0.1, 0.15, 0.3]),
-        "ra": rng.uniform(*ra, n) % 360, "dec": rng.uniform(*dec, n), "ebv": rng.uniform(0.01, 0.08, n),
+        "ra": _places(ra, n, rng) % 360, "dec": _places(dec, n, rng), "ebv": rng.uniform(0.01, 0.08, n),
     }  # fmt: skip
     mag_r = rng.uniform(18, 22, n)
     gr, rz = rng.normal(1.0, 0.5, n), rng.normal(0.7, 0.3, n)
@@ -61,7 +64,9 @@ def sweeps(
         f"mag_{b}": pl.when(pl.col(f"flux_{b}") > 0).then(22.5 - 2.5 * pl.col(f"flux_{b}").log10()) for b in BANDS
     }
     depth = {
-        f"depth_{b}": pl.when(pl.col(f"psfdepth_{b}") > 0).then(22.5 - 2.5 * (5 / pl.col(f"psfdepth_{b}").sqrt()).log10())
+        f"depth_{b}": pl.when(pl.col(f"psfdepth_{b}") > 0).then(
+            22.5 - 2.5 * (5 / pl.col(f"psfdepth_{b}").sqrt()).log10()
+        )
         for b in BANDS
     }
     frame = frame.with_columns(
@@ -74,6 +79,10 @@ def sweeps(
         **depth,
     ).with_columns(gr=pl.col("mag_g") - pl.col("mag_r"), rz=pl.col("mag_r") - pl.col("mag_z"))
     return SWEEPS.conform(frame)
+
+
+def _places(given: tuple[float, float] | list[float], n: int, rng: np.random.Generator) -> Any:
+    return rng.uniform(*given, n) if isinstance(given, tuple) else np.asarray(given, float)
 
 
 def registry(positions: list[tuple[float, float]]) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from lens_assets.science.hashing import generator, seed_of
 from lens_assets.science.intervals import bootstrap
@@ -77,9 +78,14 @@ def balancing_weights(stratum: npt.NDArray[Any], label: npt.NDArray[Any]) -> F64
 
 def weighted_auc(score: F64, label: npt.NDArray[Any], weight: F64) -> float:
     """P(score of a positive > that of a negative) + half the ties, under weights; ``nan`` with a class of no weight."""
-    values, at = np.unique(score, return_inverse=True)
-    pos = np.bincount(at, weights=weight * (label == 1), minlength=len(values))
-    neg = np.bincount(at, weights=weight * (label == 0), minlength=len(values))
+    return _ranked_auc(np.unique(score, return_inverse=True)[1], label == 1, weight)
+
+
+def _ranked_auc(rank: I64, positive: npt.NDArray[np.bool_], weight: F64) -> float:
+    """:func:`weighted_auc` from dense ranks (0, 1, ... of the sorted distinct scores)."""
+    n = int(rank.max(initial=0)) + 1
+    pos = np.bincount(rank[positive], weights=weight[positive], minlength=n)
+    neg = np.bincount(rank[~positive], weights=weight[~positive], minlength=n)
     total = pos.sum() * neg.sum()
     if not total > 0:
         return float("nan")
@@ -115,6 +121,11 @@ def metadata_shortcut(sample: pl.DataFrame, settings: Settings) -> ShortcutResul
 
     Rows are taken in order of ``galaxy_id``, so their order in the table does not matter.
     """
+    with threadpool_limits(1):  # small fits: threads that wait for each other cost more than they give
+        return _shortcut(sample, settings)
+
+
+def _shortcut(sample: pl.DataFrame, settings: Settings) -> ShortcutResult:
     s = settings.shortcut
     every = sample.filter(pl.col("split").is_in(list(SPLITS))).sort("galaxy_id")
     stratum = every.select(pl.concat_str(pl.col("type"), nobs_bin(), separator="|").fill_null("null")).to_series()
@@ -140,10 +151,10 @@ def metadata_shortcut(sample: pl.DataFrame, settings: Settings) -> ShortcutResul
             fitted[name].append(_fit(clone(model), x[train], y[train], w[train]))
             score[held] = fitted[name][-1].predict_proba(x[held])[:, 1]
         seen = np.flatnonzero(np.isfinite(score))
+        rank = np.unique(score[seen], return_inverse=True)[1]
 
-        def auc(rows: I64, score: F64 = score, seen: npt.NDArray[np.int64] = seen) -> float:
-            times = np.bincount(rows, minlength=seen.size)
-            return weighted_auc(score[seen], y[seen], w[seen] * times)
+        def auc(rows: I64, rank: I64 = rank, seen: npt.NDArray[np.int64] = seen) -> float:
+            return _ranked_auc(rank, y[seen] == 1, w[seen] * np.bincount(rows, minlength=seen.size))
 
         interval = bootstrap(
             auc, seen.size, generator("splits", "shortcut", settings.seed, name), groups=cells[seen], draws=s.draws
