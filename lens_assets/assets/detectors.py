@@ -7,6 +7,7 @@ from lens_assets.assets.negatives import markdown
 from lens_assets.assets.stage import digests, of_table, renewing, stage
 from lens_assets.partitions import ALL, DETECTOR, SAME
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.columns.detectors import SCORES
 from lens_assets.science.cutouts.shard import ShardSet
 from lens_assets.science.detectors import checkpoint, evaluate, figures, score, train
 from lens_assets.science.detectors.recipes import Recipe, parse_detector
@@ -67,7 +68,7 @@ def recipe_of(workspace: Workspace, key: str) -> Recipe:
     partitions_def=DETECTOR,
     deps=[dg.AssetDep(recipes, partition_mapping=SAME)],
     ins={"splits": dg.AssetIn(partition_mapping=ALL), "cutouts": dg.AssetIn(partition_mapping=ALL)},
-    metadata=of_table("history", "history"),
+    metadata=of_table("detector_history", "history"),
 )
 def detector(
     context: dg.AssetExecutionContext, workspace: Workspace, splits: Artefact, cutouts: list[Artefact]
@@ -101,7 +102,7 @@ def detector(
                 ),
             )
             spec = checkpoint.save(draft.folder, result)
-            figures.training_curves(result.history, draft.path("training.png"))
+            figures.draw(draft.folder, recipe.key, history=result.history)
             run.artifact(draft.folder, "checkpoint")
             draft.facts.update(
                 rows=result.history.height,
@@ -123,7 +124,6 @@ def detector(
         "detector": dg.AssetIn(partition_mapping=SAME),
         "splits": dg.AssetIn(partition_mapping=ALL),
         "cutouts": dg.AssetIn(partition_mapping=ALL),
-        "positives": dg.AssetIn(partition_mapping=ALL),
     },
     metadata=of_table("detector_scores"),
 )
@@ -133,23 +133,19 @@ def detector_scores(
     detector: Artefact,
     splits: Artefact,
     cutouts: list[Artefact],
-    positives: Artefact,
 ) -> dg.MaterializeResult[Artefact]:
-    """The frozen detector's score of every object of the sample that has a stamp, with the columns that strata are made of."""
+    """The frozen detector's score of every object of the sample that has a stamp."""
     profile, stamps = workspace.profile(), stamps_of(cutouts)
-    rows = usable(splits, stamps)
-    independent = positives.scan().select("galaxy_id", "independent").unique("galaxy_id").collect()
+    rows = usable(splits, stamps).sort("galaxy_id")
     identity = {
         "code": code_digest(*SCORING),
         "detector": detector.digest,
-        "rows": digest(rows.sort("galaxy_id").select("galaxy_id", "stamp_digest").rows()),
-        **digests(splits, positives),
+        "rows": digest(rows.select("galaxy_id", "stamp_digest").rows()),
     }
 
     def make(draft: Draft) -> None:
         scorer = checkpoint.load(detector.folder, profile.cutouts.normalisation, profile.detectors)
-        scored = score.score_rows(scorer, rows["galaxy_id"], stamps)
-        draft.table(evaluate.with_sample(scored, rows, independent))
+        draft.table(SCORES.conform(score.score_rows(scorer, rows["galaxy_id"], stamps)))
         draft.facts.update(precision=scorer.precision)
 
     return stage(context, workspace, identity, make)
@@ -158,33 +154,50 @@ def detector_scores(
 @dg.asset(
     **renewing(GROUP, {"python", "polars", "matplotlib", "mlflow"}),
     partitions_def=DETECTOR,
-    ins={"detector_scores": dg.AssetIn(partition_mapping=SAME), "detector": dg.AssetIn(partition_mapping=SAME)},
-    metadata=of_table("evaluation"),
+    ins={
+        "detector_scores": dg.AssetIn(partition_mapping=SAME),
+        "detector": dg.AssetIn(partition_mapping=SAME),
+        "splits": dg.AssetIn(partition_mapping=ALL),
+        "positives": dg.AssetIn(partition_mapping=ALL),
+    },
+    metadata=of_table("detector_metrics"),
 )
 def evaluation(
-    context: dg.AssetExecutionContext, workspace: Workspace, detector_scores: Artefact, detector: Artefact
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    detector_scores: Artefact,
+    detector: Artefact,
+    splits: Artefact,
+    positives: Artefact,
 ) -> dg.MaterializeResult[Artefact]:
     """ROC AUC, average precision, recall and precision at thresholds, calibration: overall and by stratum, each with intervals, on
     sets that played no other part; and the thresholds, each with its sampling error or the reason why it is refused."""
     settings = workspace.profile().detectors
-    identity = {"code": code_digest("detectors"), "settings": settings, **digests(detector_scores, detector)}
+    identity = {"code": code_digest("detectors"), "settings": settings, **digests(detector_scores, splits, positives)}
 
     def make(draft: Draft) -> None:
-        scores = detector_scores.read()
-        metrics, thresholds, curves = evaluate.evaluate(scores, settings)
-        draft.table(metrics)
-        draft.table(thresholds, "thresholds")
-        draft.table(curves, "curves")
-        made = figures.evaluation_figures(scores, metrics, curves, draft.folder)
+        independent = positives.read().select("galaxy_id", "independent").unique("galaxy_id")
+        scores = detector_scores.read().join(splits.read(), on="galaxy_id").join(independent, on="galaxy_id", how="left")
+        found = evaluate.evaluate(scores, settings)
+        draft.table(found.metrics)
+        draft.table(found.thresholds, "thresholds")
+        draft.table(found.curves, "curves")
+        made = figures.draw(draft.folder, context.partition_key, found)
         with tracked(context, workspace, f"evaluation of {detector.digest}") as run:
             run.params({"detector": detector.digest[:16], "best_epoch": detector.facts["best_epoch"]})
-            run.metrics(evaluate.headline(metrics))
+            run.metrics(headline(found.metrics))
             for path in made:
                 run.artifact(path, "evaluation")
 
     return stage(
         context, workspace, identity, make, lambda made: {"metrics": dg.MetadataValue.md(markdown(overall(made.read())))}
     )
+
+
+def headline(metrics: pl.DataFrame) -> dict[str, float | None]:
+    """The unstratified metrics as MLflow wants them: ``set.metric`` (and the threshold) -> value."""
+    rows = overall(metrics).iter_rows(named=True)
+    return {".".join(filter(None, (r["set"], r["metric"], r["threshold"]))).replace(" ", "_"): r["value"] for r in rows}
 
 
 def overall(metrics: pl.DataFrame) -> pl.DataFrame:

@@ -5,6 +5,7 @@
 ``LENS_ASSETS_CATALOGUES``  folder of lens catalogues (default ``<home>/catalogues``)
 ``LENS_ASSETS_PROFILE``     ``tiny``, ``demo`` or ``paper`` (default ``demo``), or the path of a profile YAML
 ``LENS_ASSETS_MLFLOW``      tracking URI (default SQLite below home)
+``LENS_ASSETS_DAGSTER_URL`` address of the Dagster UI, for links (default ``http://127.0.0.1:3000``)
 """
 
 import os
@@ -60,6 +61,11 @@ class Workspace(dg.ConfigurableResource):  # type: ignore[type-arg]
     def tracking_uri(self) -> str:
         """MLflow's tracking URI."""
         return self.mlflow or os.environ.get("LENS_ASSETS_MLFLOW", "") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def dagster_url(self) -> str:
+        """Where the Dagster UI is reached, for links out of MLflow."""
+        return os.environ.get("LENS_ASSETS_DAGSTER_URL", "http://127.0.0.1:3000")
 
     def store(self) -> Store:
         """The artefact store."""

@@ -39,6 +39,9 @@ class Settings(BaseModel):
         (17.0, 19.0, 20.0, 21.0, 22.0, 23.0, 24.0, 26.0),
         description="Edges in lensed r magnitude of the check that a brighter arc is found at least as often.",
     )
+    false_alarm_rate: float = Field(
+        0.01, gt=0, lt=1, description="Share of random galaxies the detectability gate may call observable."
+    )
     family_error: float = Field(0.01, gt=0, lt=1, description="Family-wise error of the physics checks (Holm).")
 
     @field_validator("levels")

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lens_assets.science.columns.injections import INJECTION_BATCH, INJECTION_SCORES
+from lens_assets.science.columns.injections import INJECTION_BATCH
+from lens_assets.science.columns.scoring import INJECTION_GATES, INJECTION_SCORES
 from lens_assets.science.completeness.detectability import GateSettings, gate_statistic
 from lens_assets.science.detectors.score import Scorer, probability
 from lens_assets.science.injections.batch import StampSource, inject
@@ -41,7 +42,7 @@ def measure(
     if not truth:
         return pl.DataFrame(schema={c.name: c.dtype for c in INJECTION_BATCH.columns}), gates
     whole = plan.join(pl.concat(truth), on="injection_id", how="left")
-    return INJECTION_BATCH.conform(whole), gates.sort("injection_id")
+    return INJECTION_BATCH.conform(whole), INJECTION_GATES.conform(gates)
 
 
 def score_injections(

@@ -1,0 +1,114 @@
+"""Completeness: the detectability gate and the surfaces, one partition a detector and variant."""
+
+import dagster as dg
+import polars as pl
+
+from lens_assets.assets.detectors import stamps_of
+from lens_assets.assets.negatives import markdown
+from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR_OF_SURFACE, SAME, SURFACE
+from lens_assets.resources.workspace import Workspace
+from lens_assets.science.completeness import figures, gating, marginals
+from lens_assets.science.completeness.detectability import GateSpec
+from lens_assets.science.completeness.grid import Grid
+from lens_assets.science.completeness.model import Surface
+from lens_assets.science.completeness.surface import build_surface
+from lens_assets.science.provenance import code_digest
+from lens_assets.science.storage import Artefact, Draft
+
+GROUP = "completeness"
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "numpy"}),
+    ins={"splits": dg.AssetIn(), "cutouts": dg.AssetIn(partition_mapping=ALL)},
+    metadata=of_table("gate_statistics"),
+)
+def detectability(
+    context: dg.AssetExecutionContext, workspace: Workspace, splits: Artefact, cutouts: list[Artefact]
+) -> dg.MaterializeResult[Artefact]:
+    """The gate that says whether an arc could be seen at all: its statistic for lenses and random galaxies, and the threshold at the
+    stated false-alarm rate. No learning; it never sees a detector."""
+    settings = workspace.profile().completeness
+    identity = {
+        "code": code_digest("completeness/detectability.py", "completeness/gating.py", "realism/azimuth.py"),
+        "false_alarm_rate": settings.false_alarm_rate,
+        **digests(splits, cutouts),
+    }
+
+    def make(draft: Draft) -> None:
+        statistics, spec = gating.calibrate(splits.read(), stamps_of(cutouts), settings.false_alarm_rate)
+        draft.table(statistics)
+        draft.json("gate", spec.to_json())
+        draft.facts.update(gating.summary(spec))
+
+    return stage(context, workspace, identity, make)
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "scipy", "matplotlib"}),
+    partitions_def=SURFACE,
+    ins={
+        "injection_scores": dg.AssetIn(partition_mapping=SAME),
+        "realism": dg.AssetIn(partition_mapping=SAME),
+        "injection_batch": dg.AssetIn(partition_mapping=BATCHES_OF_VARIANT, metadata={"partial": True}),
+        "injection_hosts": dg.AssetIn(partition_mapping=ALL),
+        "evaluation": dg.AssetIn(partition_mapping=DETECTOR_OF_SURFACE),
+        "detectability": dg.AssetIn(partition_mapping=ALL),
+        "conditions": dg.AssetIn(partition_mapping=ALL),
+    },
+    metadata=of_table("completeness_cells", "cells"),
+)
+def completeness_surface(
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    injection_scores: Artefact,
+    realism: Artefact,
+    injection_batch: list[Artefact],
+    injection_hosts: Artefact,
+    evaluation: Artefact,
+    detectability: Artefact,
+    conditions: list[Artefact],
+) -> dg.MaterializeResult[Artefact]:
+    """Completeness per cell of Einstein radius, PSF and depth, at every threshold, with host-aware intervals that carry the threshold's
+    own error; observable fraction and conditional completeness; marginals; physics checks; weights of the survey. Its header, name
+    and figures carry the realism verdict."""
+    settings, keys = workspace.profile().completeness, context.partition_key.keys_by_dimension
+    identity = {
+        "code": code_digest("completeness", "columns/completeness.py"),
+        "settings": settings,
+        **digests(injection_scores, realism, injection_batch, evaluation, detectability, conditions),
+    }
+
+    def make(draft: Draft) -> None:
+        injections = gating.with_observable(
+            pl.concat([a.read() for a in injection_batch]),
+            pl.concat([a.read("gate") for a in injection_batch]),
+            injection_scores.read(),
+            GateSpec.from_json(detectability.json("gate")),
+        )
+        surface = build_surface(
+            injections,
+            evaluation.read("thresholds"),
+            Grid.of(settings),
+            settings,
+            {
+                **keys,
+                "realism": realism.json("report"),
+                "gate": detectability.json("gate"),
+                "made_of": {"scores": injection_scores.digest, "thresholds": evaluation.digest},
+            },
+        )
+        surface.save(draft)
+        survey = marginals.survey_weighted(surface, pl.concat([a.read() for a in conditions]))
+        draft.table(survey, "survey")
+        figures.save(figures.surface_map(surface), draft.path("map.png"))
+        figures.save(figures.against_theta_e(surface, survey), draft.path("theta_e.png"))
+        if split := figures.two_factor(surface):
+            figures.save(split, draft.path("two_factor.png"))
+
+    def metadata(made: Artefact) -> dict[str, object]:
+        survey = made.read("survey").filter(pl.col("operating_point") == Surface.load(made).point("default").name)
+        return {"verdict": made.facts["verdict"], "survey_weighted": dg.MetadataValue.md(markdown(survey))}
+
+    return stage(context, workspace, identity, make, metadata)

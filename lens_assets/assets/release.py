@@ -1,0 +1,80 @@
+"""Release: the citable directory, with everything that was measured and what it was measured with."""
+
+import dagster as dg
+import polars as pl
+
+from lens_assets.assets.injections import variant_of
+from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.partitions import ALL, folder_key, surface_key
+from lens_assets.resources.workspace import Workspace
+from lens_assets.science.completeness.model import Surface
+from lens_assets.science.injections.priors import prior_set
+from lens_assets.science.provenance import code_digest
+from lens_assets.science.release import lineage, publish, sky, write
+from lens_assets.science.storage import Artefact, Draft
+
+_PARTIAL = {"partial": True}
+
+
+@dg.asset(
+    **renewing("release", {"python", "fits", "parquet"}),
+    ins={
+        "completeness_surface": dg.AssetIn(partition_mapping=ALL, metadata=_PARTIAL),
+        "realism": dg.AssetIn(partition_mapping=ALL, metadata=_PARTIAL),
+        "detector": dg.AssetIn(partition_mapping=ALL, metadata=_PARTIAL),
+        "conditions": dg.AssetIn(partition_mapping=ALL),
+        "sweeps": dg.AssetIn(partition_mapping=ALL),
+    },
+    metadata=of_table("release_surface"),
+)
+def release(
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    completeness_surface: list[Artefact],
+    realism: list[Artefact],
+    detector: list[Artefact],
+    conditions: list[Artefact],
+    sweeps: list[Artefact],
+) -> dg.MaterializeResult[Artefact]:
+    """One directory to cite and to load without this platform: the table as Parquet, FITS and ECSV, model card, realism verdict, priors,
+    detector, lineage, figures and the look-up. A published version is never overwritten."""
+    profile = workspace.profile()
+    runs = profile.runs
+    wanted = {folder_key(surface_key(d, v)): f"{d}|{v}" for d in runs.detectors for v in runs.variants}
+    made_here = {wanted[a.partition]: a for a in completeness_surface if a.partition in wanted}
+    missing = sorted(set(wanted.values()) - set(made_here))
+    if missing:
+        raise FileNotFoundError(f"surfaces of the profile that are not there yet: {', '.join(missing)}")
+    primary = f"{runs.detectors[0]}|{runs.variants[0]}"
+    identity = {
+        "code": code_digest("release", "completeness", "columns/release.py"),
+        "runs": runs,
+        **digests(list(made_here.values()), realism, detector, conditions),
+    }
+
+    def make(draft: Draft) -> None:
+        report = next(a for a in realism if wanted.get(a.partition) == primary)
+        frozen = next(a for a in detector if a.partition == runs.detectors[0])
+        variant = variant_of(runs.variants[0])
+        columns = ["cell", "psfsize_r", "depth_r"]
+        facts = write.write_release(
+            draft,
+            {name: Surface.load(a) for name, a in made_here.items()},
+            name=runs.release,
+            version=runs.release_version,
+            realism=report.json("report"),
+            priors={"variant": variant.model_dump(mode="json"), "set": prior_set(variant.prior_set).model_dump(mode="json")},
+            detector=frozen.json("spec"),
+            lineage=lineage.trace(workspace.store(), made_here[primary]),
+            citation=lineage.CITATION,
+            primary=primary,
+            conditions=pl.concat([a.read() for a in conditions]),
+            sky=sky.sky_of(pl.concat([a.scan().select(columns) for a in sweeps]).collect()),
+        )
+        draft.facts.update({k: v for k, v in facts.items() if k != "files"})
+
+    def metadata(made: Artefact) -> dict[str, object]:
+        place = publish.publish(made.folder, workspace.product_folder, runs.release_version)
+        return {"published": dg.MetadataValue.path(str(place)), "verdict": made.facts["verdict"]}
+
+    return stage(context, workspace, identity, make, metadata)
