@@ -44,7 +44,8 @@ def _fft(a, kernel, axis):
 
 
 def galaxies(rng, n, q=None, flux=None, size=None, fwhm=4.8, colours=(1.5, 1.0)):
-    """Elliptical exponentials-to-de-Vaucouleurs, seeing-convolved; flux in r, nanomaggies. Returns images and a frame."""
+    """Elliptical exponentials-to-de-Vaucouleurs, seeing-convolved; flux in r, nanomaggies. Returns images and a
+    frame."""
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
     q = rng.uniform(0.5, 1, n) if q is None else np.broadcast_to(q, n)
     flux = 10 ** rng.uniform(0.7, 1.5, n) if flux is None else np.broadcast_to(flux, n)

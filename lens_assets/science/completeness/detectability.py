@@ -55,14 +55,14 @@ def gate_statistic(images: npt.ArrayLike, invvar: npt.ArrayLike, settings: GateS
     if im.ndim != 4 or im.shape[1] != 3 or im.shape != iv.shape:
         raise BadInput(f"images {im.shape} and invvar {iv.shape} must both be (n, 3, h, w)")
     h, w = im.shape[-2:]
-    annulus = disc(h, w).annulus
+    annulus = np.flatnonzero(disc(h, w).annulus)
     total, bands = np.empty(len(im)), np.empty((len(im), 3))
     for i in range(0, len(im), 512):
         r = residuals(im[i : i + 512], iv[i : i + 512])
         together, single = coherent_map(r, h, w, model_error=s.model_error, bands=s.bands)
-        t = np.clip(together[:, annulus], 0, s.pixel_cap)
+        t = np.clip(np.take(together, annulus, axis=1), 0, s.pixel_cap)
         counts = t > s.pixel_sigma
-        each = np.clip(single[:, :, annulus], 0, s.pixel_cap)
+        each = np.clip(np.take(single, annulus, axis=2), 0, s.pixel_cap)
         measured = (np.isfinite(r.sigma_smooth) & (r.sigma_smooth > 0)).sum(axis=1) >= s.bands
         total[i : i + 512] = np.where(measured, np.sqrt((np.where(counts, t, 0) ** 2).sum(axis=1)), np.nan)
         bands[i : i + 512] = np.sqrt((np.where(counts[:, None], each, 0) ** 2).sum(axis=2))

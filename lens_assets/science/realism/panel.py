@@ -23,6 +23,8 @@ from lens_assets.science.realism.probe import auc
 from lens_assets.science.realism.stamps import StampSet
 
 F32 = npt.NDArray[np.float32]
+CROP = 32
+"""Half-width of what the sheet shows, pixels (17 arcsec across): the full stamp makes the arcs too small to judge."""
 SCALES = {"g": 1 / 0.008, "r": 1 / 0.012, "z": 1 / 0.030}
 """nmgy per pixel that map to one unit of brightness in each band: near the sky noise times five."""
 
@@ -85,11 +87,13 @@ def write_sheet(panel: Panel, path: str | Path, columns: int = 10) -> None:
 
     n = len(panel.images)
     rows = -(-n // columns)
+    side = min(panel.images.shape[2:])
+    low, high = max(side // 2 - CROP, 0), side // 2 + CROP + 1
     figure = Figure(figsize=(1.25 * columns, 1.42 * rows + 0.5), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)
     for i in range(n):
         axis = figure.add_subplot(rows, columns, i + 1)
-        axis.imshow(colour_image(panel.images[i]), interpolation="nearest")
+        axis.imshow(colour_image(panel.images[i][:, low:high, low:high]), interpolation="nearest")
         axis.set_title(str(i + 1), fontsize=7, pad=1.5)
         axis.set_axis_off()
     figure.suptitle(f"real lens or injection?   panel {panel.digest}", fontsize=9, y=1 - 0.12 / (1.42 * rows + 0.5))

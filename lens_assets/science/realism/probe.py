@@ -205,6 +205,7 @@ def _curve(scores: F64, y: npt.NDArray[np.bool_], folds: I64) -> tuple[tuple[flo
             cut = np.quantile(neg, 1 - grid)
             curves.append(1 - np.searchsorted(pos, cut, side="left") / len(pos))
     mean = np.mean(curves, axis=0) if curves else np.full(51, np.nan)
+    mean[-1] = 1.0
     return tuple(grid.tolist()), tuple(mean.tolist())
 
 

@@ -100,6 +100,8 @@ class Settings(_Frozen):
     bootstrap_draws: int = Field(500, ge=50)
     control_splits: int = Field(20, ge=2, description="random halvings of the real lenses")
     panel_size: int = Field(50, ge=4)
+    most_injected: int = Field(2000, ge=50, description="injections compared, the smallest hashes of those there are")
+    most_negatives: int = Field(2000, ge=50, description="other real non-lenses in the host-only control")
     override: Override = Override()
     seed: int = 20261123
 
