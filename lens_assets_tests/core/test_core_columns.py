@@ -51,6 +51,10 @@ def test_a_name_defined_twice_is_refused_and_one_shared_is_not():
     assert list(united((ID, N), (N, MAG))) == ["id", "n", "mag"]
     with pytest.raises(ValueError, match="'n' is defined twice"):
         united((N,), (Column("n", pl.Int64, "", "count", "test"),))
+    other = Column("n", pl.String, "", "name of a number", "test", variant="in words")
+    assert united((N,), (other,)) == {"n": N, "n (in words)": other}
+    with pytest.raises(ValueError, match=r"'n \(in words\)' is defined twice"):
+        united((other,), (Column("n", pl.Int64, "", "count", "test", variant="in words"),))
 
 
 def test_rejections_prove_that_nothing_was_lost():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lens_assets.science.columns.tables import table_of
 from lens_assets.science.errors import BadInput
 from lens_assets.science.negatives.coverage import (
     coverage,
@@ -276,3 +277,17 @@ def test_a_known_lens_among_the_negatives_is_found(sky):
     assert known_lens_problems(sample, sky.registry([(at["ra"], at["dec"] + 20 / 3600)]), 11.0) == []
     problems = known_lens_problems(sample, sky.registry([(at["ra"], at["dec"] + 10 / 3600)]), 11.0)
     assert problems == [f"negative {at['galaxy_id']} lies 10.00 arcsec from a known system"]
+
+
+def test_what_is_written_is_what_the_registry_describes(sky):
+    tile = sky.sweeps(1500, 21)
+    pool, table = build_pool(tile, sky.registry([]), PROFILE, Settings())
+    sample, strata = stratified_sample(pool, lenses(sky, (1, 1, 1)), Settings(negatives_per_positive=5))
+    for name, frame in (
+        ("negative_pool", pool), ("attrition", table), ("negative_sample", sample), ("strata", strata),
+    ):  # fmt: skip
+        known = table_of(name)
+        assert frame.columns == known.names
+        assert dict(frame.schema) == {c.name: c.dtype for c in known.columns}
+        assert known.violations(frame) == []
+        assert known.conform(frame).height == frame.height

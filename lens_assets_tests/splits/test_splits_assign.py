@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_assets.science import hashing
+from lens_assets.science.columns.tables import table_of
 from lens_assets.science.errors import BadInput
 from lens_assets.science.sphere import cell_of
 from lens_assets.science.splits.assign import make_splits
@@ -297,3 +298,13 @@ def test_the_balance_table_shows_a_split_that_differs(sky, made):
     assert one["n"][0] == values["val"].size
     assert one["p50"][0] == pytest.approx(np.median(values["val"]))
     assert balance.filter(pl.col("split") == "train")["ks_train"].max() == 0
+
+
+def test_what_is_written_is_what_the_registry_describes(made):
+    _, _, table, balance, _ = made
+    for name, frame in (("splits", table), ("balance", balance)):
+        known = table_of(name)
+        assert frame.columns == known.names
+        assert dict(frame.schema) == {c.name: c.dtype for c in known.columns}
+        assert known.violations(frame) == []
+        assert known.conform(frame).equals(frame)

@@ -14,8 +14,11 @@ from lens_assets.science.errors import BadInput
 class Column:
     """One column of the platform, defined once for all tables that carry it.
 
-    ``lo`` and ``hi`` bound the finite values (inclusive); ``nullable`` says whether null is allowed; ``source`` names the
-    paper, page or rule the column comes from; ``ucd`` is its IVOA UCD1+ where one fits.
+    ``lo`` and ``hi`` bound the finite values (inclusive); ``nullable`` says whether null is allowed; ``source`` names
+    the paper, page or rule the column comes from; ``ucd`` is its IVOA UCD1+ where one fits.
+
+    ``variant`` tells apart two registered columns of one name: a name that has another meaning in other tables (the
+    label of a lens is a word, that of a training sample 0 or 1), or may be null there. It is empty for nearly all.
     """
 
     name: str
@@ -27,6 +30,12 @@ class Column:
     hi: float | None = None
     nullable: bool = False
     ucd: str = ""
+    variant: str = ""
+
+    @property
+    def registered(self) -> str:
+        """The name under which the column is registered: its own, with the variant if it has one."""
+        return f"{self.name} ({self.variant})" if self.variant else self.name
 
 
 @dataclass(frozen=True)
@@ -84,11 +93,11 @@ class Table:
 
 
 def united(*rooms: Iterable[Column]) -> dict[str, Column]:
-    """One dictionary of all columns; a name that two rooms define is a mistake."""
+    """One dictionary of all columns by registered name; one that two rooms define differently is a mistake."""
     found: dict[str, Column] = {}
     for room in rooms:
         for column in room:
-            if column.name in found and found[column.name] != column:
-                raise ValueError(f"column {column.name!r} is defined twice")
-            found[column.name] = column
+            if found.get(column.registered, column) != column:
+                raise ValueError(f"column {column.registered!r} is defined twice")
+            found[column.registered] = column
     return found

@@ -27,8 +27,8 @@ def _collected() -> tuple[dict[str, Table], dict[str, Column]]:
                 raise ValueError(f"table {table.name!r} is defined twice")
             tables[table.name] = table
             for column in table.columns:
-                if columns.get(column.name) != column:
-                    raise ValueError(f"table {table.name!r} carries a column that no room registers: {column.name!r}")
+                if columns.get(column.registered) != column:
+                    raise ValueError(f"table {table.name!r}: no room registers its column {column.registered!r}")
     return tables, columns
 
 
