@@ -51,17 +51,33 @@ SYSTEM = (
     _c("source_rz", _F, "mag", "r - z of the source"),
     _c("source_dusty", _B, "", "whether the source is a red one"),
     _c("clumps", _I, "", "clumps of the source", 0),
-    *(_c(f"lensed_mag_{b}", _F, "mag", f"total {b} magnitude of all images, extinguished", nullable=True) for b in BANDS),
-    *(_c(f"host_mag_{b}", _F, "mag", f"total {b} magnitude of the deflector, extinguished", nullable=True) for b in BANDS),
+    *(
+        _c(f"lensed_mag_{b}", _F, "mag", f"total {b} magnitude of all images, extinguished", nullable=True)
+        for b in BANDS
+    ),
+    *(
+        _c(f"host_mag_{b}", _F, "mag", f"total {b} magnitude of the deflector, extinguished", nullable=True)
+        for b in BANDS
+    ),
     _c("magnification", _F, "", "total magnification, measured from the rendered image (r)", 0),
     _c("images", _I, "", "point images (quasars; 0 for galaxies)", 0),
-    *(_c(f"arc_snr_{b}", _F, "", f"matched signal-to-noise of the noise-free arcs in {b}; 0 without the band", 0) for b in BANDS),
+    *(
+        _c(f"arc_snr_{b}", _F, "", f"matched signal-to-noise of the noise-free arcs in {b}; 0 without the band", 0)
+        for b in BANDS
+    ),
     _c("visibility", _F, "dex", "log10 of how visible the arcs are to an eye; 0 is the threshold"),
     _c("observable", _B, "", "whether visibility is above 0"),
     _c("regime", _S, "", "kind of sky: standard, shallow or deep"),
 )
 COLUMNS = (GALAXY, OBJECT, CLASS, *MAG, *LIGHT, LENS, *SYSTEM)
 
-MOCK_OBJECTS = Table("mock_objects", "one object of the mock sky", (OBJECT, GALAXY, TILE, BRICKID, RA, DEC, CLASS, *MAG, *LIGHT), ("true_object",))
-MOCK_LENSES = Table("mock_lenses", "one true lens, visible or not", (LENS, GALAXY, TILE, BRICKID, RA, DEC, *SYSTEM), ("true_lens",))
+MOCK_OBJECTS = Table(
+    "mock_objects",
+    "one object of the mock sky",
+    (OBJECT, GALAXY, TILE, BRICKID, RA, DEC, CLASS, *MAG, *LIGHT),
+    ("true_object",),
+)
+MOCK_LENSES = Table(
+    "mock_lenses", "one true lens, visible or not", (LENS, GALAXY, TILE, BRICKID, RA, DEC, *SYSTEM), ("true_lens",)
+)
 TABLES = (MOCK_OBJECTS, MOCK_LENSES)

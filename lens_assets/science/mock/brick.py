@@ -57,7 +57,9 @@ def make_brick(
     for b in BANDS:
         if b not in bad:
             bad[b] = np.zeros((n, n), np.bool_)
-    write_coadd(release, plan.cell, "maskbits", None, [bits, np.zeros((n, n), np.uint8), np.zeros((n, n), np.uint8)], {})
+    write_coadd(
+        release, plan.cell, "maskbits", None, [bits, np.zeros((n, n), np.uint8), np.zeros((n, n), np.uint8)], {}
+    )
     rows, kept = measure(painter.scene, plan, seen, bits, bad, seed)
     objid = np.full(len(painter.scene.x), -1, np.int64)
     objid[kept] = rows["OBJID"]
@@ -123,7 +125,9 @@ def _observe(
 def _primary_mask(cell: BrickCell, wcs: WCS, n: int) -> npt.NDArray[np.int32]:
     """MASKBITS with NPRIMARY set outside the brick's own area (edges taken as straight: right to a pixel)."""
     bits = np.full((n, n), 1 << BITS["NPRIMARY"], np.int32)
-    px, py = wcs.all_world2pix([cell.ra2, cell.ra2, cell.ra1, cell.ra1], [cell.dec1, cell.dec2, cell.dec1, cell.dec2], 0)
+    px, py = wcs.all_world2pix(
+        [cell.ra2, cell.ra2, cell.ra1, cell.ra1], [cell.dec1, cell.dec2, cell.dec1, cell.dec2], 0
+    )
     rows = np.arange(n)
     west = np.interp(rows, [py[2], py[3]], [px[2], px[3]])
     east = np.interp(rows, [py[0], py[1]], [px[0], px[1]])

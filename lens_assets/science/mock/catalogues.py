@@ -33,12 +33,23 @@ IMAGING = ("name", "RA", "DEC", "grade", "probability", "tractor_type", "z_lens"
 SINGLE_FIBRE = ("TARGETID", "TARGET_RA", "TARGET_DEC", "Z_LENS", "Z_OII", "QUALITY")
 PAIRWISE = ("group_id", "RA_lens", "DEC_lens", "Z_lens", "Z_src", "sep_arcsec", "theta_E_arcsec", "class_algo")
 QUASARS = ("Name", "RAJ2000", "DEJ2000", "Grade", "zq", "sep")
-LOOKALIKES = {"ring": 6.0, "merger": 3.0, "spiral": 1.5, "clumpy": 0.4, "large": 0.6, "early": 0.4, "edge_on": 0.2, "disc": 0.1}
+LOOKALIKES = {
+    "ring": 6.0,
+    "merger": 3.0,
+    "spiral": 1.5,
+    "clumpy": 0.4,
+    "large": 0.6,
+    "early": 0.4,
+    "edge_on": 0.2,
+    "disc": 0.1,
+}
 """Odds of each class of galaxy to be taken for a lens by eye. Assumption."""
 Row = dict[str, Any]
 
 
-def write_catalogues(lenses: pl.DataFrame, objects: pl.DataFrame, folder: Path, s: Settings, seed: int) -> dict[str, int]:
+def write_catalogues(
+    lenses: pl.DataFrame, objects: pl.DataFrame, folder: Path, s: Settings, seed: int
+) -> dict[str, int]:
     """Write the four channels from the truth; return the number of rows of each file."""
     tables = {
         "mock-imaging.csv": (IMAGING, imaging(lenses, objects, s, seed)),
@@ -75,7 +86,9 @@ def graded(lens: Row, s: Settings, seed: int, search: str) -> tuple[str, float]:
     return ("A" if seen > s.grade_a else "B" if seen > s.grade_b else "C"), probability
 
 
-def imaging(lenses: pl.DataFrame, objects: pl.DataFrame, s: Settings, seed: int, search: str = "first", share: float = 1.0) -> list[Row]:
+def imaging(
+    lenses: pl.DataFrame, objects: pl.DataFrame, s: Settings, seed: int, search: str = "first", share: float = 1.0
+) -> list[Row]:
     """A graded imaging search: what an eye can see, and what it takes for a lens."""
     rows: list[Row] = []
     counts = {"A": 0, "B": 0, "C": 0}
@@ -89,11 +102,17 @@ def imaging(lenses: pl.DataFrame, objects: pl.DataFrame, s: Settings, seed: int,
         ra, dec = _offset(lens["ra"], lens["dec"], 0.15, rng)
         if rng.random() < 0.03:  # the position of the arc, not of the galaxy
             ra, dec = _offset(lens["ra"], lens["dec"], max(lens["theta_e"], 0.8), rng)
-        z = round(float(lens["z_lens"] + 0.03 * (1 + lens["z_lens"]) * rng.normal()), 3) if rng.random() < 0.6 else rng.choice(["", "-"])
+        z = (
+            round(float(lens["z_lens"] + 0.03 * (1 + lens["z_lens"]) * rng.normal()), 3)
+            if rng.random() < 0.6
+            else rng.choice(["", "-"])
+        )
         rows.append(_imaging_row(ra, dec, grade, probability, str(rng.choice(types)), z))
         if rng.random() < 0.02:  # the same system again, from another list, a little elsewhere
             again = _offset(ra, dec, 0.5, rng)
-            rows.append(_imaging_row(*again, str(rng.choice(["A", "B"])), probability * 0.9, rows[-1]["tractor_type"], ""))
+            rows.append(
+                _imaging_row(*again, str(rng.choice(["A", "B"])), probability * 0.9, rows[-1]["tractor_type"], "")
+            )
     wanted = {
         "A": round(counts["A"] * s.wrong_a / (1 - s.wrong_a)),
         "B": round(counts["B"] * s.dubious_b / (1 - s.dubious_b)),
@@ -134,7 +153,9 @@ def single_fibre(lenses: pl.DataFrame, objects: pl.DataFrame, s: Settings, seed:
     rows: list[Row] = []
     for lens in lenses.sort("lens").iter_rows(named=True):
         rng = generator("mock single fibre", seed, lens["lens"])
-        reach = lens["z_source"] < 1.62 and lens["theta_e"] < 1.9 and lens["kind"] == "galaxy"  # [O II] within DESI's range
+        reach = (
+            lens["z_source"] < 1.62 and lens["theta_e"] < 1.9 and lens["kind"] == "galaxy"
+        )  # [O II] within DESI's range
         if not reach or rng.random() > 2.5 * s.single_fibre_share:
             continue
         ra, dec = _offset(lens["ra"], lens["dec"], 0.1, rng)
@@ -146,7 +167,16 @@ def single_fibre(lenses: pl.DataFrame, objects: pl.DataFrame, s: Settings, seed:
     pool = objects.filter(pl.col("class").is_in(["early", "merger"]) & pl.col("galaxy_id").is_not_null()).sort("object")
     for i in rng.choice(len(pool), min(len(pool), len(rows) // 5), replace=False).tolist() if len(pool) else []:
         obj = pool.row(i, named=True)
-        rows.append(_fibre_row(rng, obj["ra"], obj["dec"], obj["z"], obj["z"] + rng.uniform(0.2, 0.9), int(rng.choice([1, 2], p=[0.85, 0.15]))))
+        rows.append(
+            _fibre_row(
+                rng,
+                obj["ra"],
+                obj["dec"],
+                obj["z"],
+                obj["z"] + rng.uniform(0.2, 0.9),
+                int(rng.choice([1, 2], p=[0.85, 0.15])),
+            )
+        )
     rows.sort(key=lambda row: row["TARGETID"])
     if rows:
         rows.append({**rows[0], "Z_LENS": f"{float(rows[0]['Z_LENS']) + 0.0004:.5f}"})  # one target observed twice
@@ -203,7 +233,11 @@ def quasars(lenses: pl.DataFrame, objects: pl.DataFrame, s: Settings, seed: int)
     pool = objects.filter((pl.col("class") == "star") & (pl.col("mag_r").is_between(17.5, 21.5))).sort("object")
     for i in rng.choice(len(pool), min(len(pool), 1 + len(rows) // 3), replace=False).tolist() if len(pool) else []:
         obj = pool.row(i, named=True)
-        rows.append(_quasar_row(obj["ra"], obj["dec"], str(rng.choice(["B", "C"])), rng.uniform(0.8, 2.8), rng.uniform(0.8, 3.0)))
+        rows.append(
+            _quasar_row(
+                obj["ra"], obj["dec"], str(rng.choice(["B", "C"])), rng.uniform(0.8, 2.8), rng.uniform(0.8, 3.0)
+            )
+        )
     rows.sort(key=lambda row: row["Name"])
     return rows
 
@@ -211,7 +245,14 @@ def quasars(lenses: pl.DataFrame, objects: pl.DataFrame, s: Settings, seed: int)
 def _quasar_row(ra: float, dec: float, grade: str, z: float, sep: float) -> Row:
     hours, degrees = ra / 15, abs(dec)
     name = f"MQ J{int(hours):02d}{int(hours * 60 % 60):02d}{'-' if dec < 0 else '+'}{int(degrees):02d}{int(degrees * 60 % 60):02d}"
-    return {"Name": name, "RAJ2000": f"{ra:.5f}", "DEJ2000": f"{dec:.5f}", "Grade": grade, "zq": f"{z:.3f}", "sep": f"{sep:.2f}"}
+    return {
+        "Name": name,
+        "RAJ2000": f"{ra:.5f}",
+        "DEJ2000": f"{dec:.5f}",
+        "Grade": grade,
+        "zq": f"{z:.3f}",
+        "sep": f"{sep:.2f}",
+    }
 
 
 def _offset(ra: float, dec: float, arcsec: float, rng: np.random.Generator) -> tuple[float, float]:

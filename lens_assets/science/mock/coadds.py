@@ -60,9 +60,19 @@ def compressed(data: npt.NDArray[np.generic], product: str, header: fits.Header,
     """HDU 1 of a coadd: RICE at an absolute 1e-4 nmgy for images, RICE q = 16 for invvar, lossless for the rest."""
     options: dict[str, object] = {"tile_shape": TILE}
     if product == "image":
-        options |= {"compression_type": "RICE_1", "quantize_level": -1e-4, "quantize_method": 2, "dither_seed": 1 + seed % 10_000}
+        options |= {
+            "compression_type": "RICE_1",
+            "quantize_level": -1e-4,
+            "quantize_method": 2,
+            "dither_seed": 1 + seed % 10_000,
+        }
     elif product == "invvar":
-        options |= {"compression_type": "RICE_1", "quantize_level": 16.0, "quantize_method": 2, "dither_seed": 1 + seed % 10_000}
+        options |= {
+            "compression_type": "RICE_1",
+            "quantize_level": 16.0,
+            "quantize_method": 2,
+            "dither_seed": 1 + seed % 10_000,
+        }
     elif product in ("nexp", "maskbits"):
         options |= {"compression_type": "HCOMPRESS_1"}
     else:
@@ -71,7 +81,12 @@ def compressed(data: npt.NDArray[np.generic], product: str, header: fits.Header,
 
 
 def write_coadd(
-    root: Path, cell: BrickCell, product: str, band: str | None, planes: list[npt.NDArray[np.generic]], cards: dict[str, object]
+    root: Path,
+    cell: BrickCell,
+    product: str,
+    band: str | None,
+    planes: list[npt.NDArray[np.generic]],
+    cards: dict[str, object],
 ) -> None:
     """Write one coadd (several planes become HDUs 1, 2, ...) to a temporary name, then rename it."""
     path = root / cell.coadd(product, band)

@@ -8,6 +8,7 @@ invvar x PSF norm. All maps are constant on the rectangles that the CCD edges cu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -63,13 +64,17 @@ class BandConditions:
 
 def ebv(settings: Settings, seed: int, ra: npt.ArrayLike, dec: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """A smooth E(B-V) map (mag) of the mock sky: log-normal about the median from a few plane waves. Assumption."""
-    rng = generator("mock ebv", seed)
+    waves, phases = _dust_waves(seed)
     a, d = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
-    v = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
-    total = np.zeros(np.shape(a))
-    for wave in rng.normal(0, 12, (24, 3)):
-        total += np.cos(np.tensordot(wave, v, 1) + rng.uniform(0, 2 * np.pi))
+    v = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
+    total = np.cos(v @ waves.T + phases).sum(axis=-1)
     return np.asarray(settings.ebv_median * np.exp(0.45 * total / np.sqrt(12)))
+
+
+@lru_cache(maxsize=8)
+def _dust_waves(seed: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    rng = generator("mock ebv", seed)
+    return rng.normal(0, 12, (24, 3)), rng.uniform(0, 2 * np.pi, 24)
 
 
 def conditions(size: MockSize, plan: BrickPlan, seed: int) -> dict[str, BandConditions]:
@@ -169,4 +174,3 @@ def _cuts(n: int, exposures: list[dict], strip: int) -> tuple[npt.NDArray[np.int
             (x if side < 2 else y).add(round(at))
     clip = [np.array(sorted(v for v in values if 0 <= v <= n)) for values in (x, y)]
     return clip[0], clip[1]
-

@@ -74,7 +74,9 @@ def add_neighbours(g: Galaxy, s: Settings, rng: Rng) -> None:
         flux = fluxes(r_mag - rz, rz, gr)
         re = 0.25 * np.exp(0.4 * rng.normal())
         if rng.random() < s.arclike:
-            g.parts.append(arc(r, angle, rng.uniform(0.25, 0.7), 0.22 / PIXEL_SCALE, flux, rng, curved=rng.random() < 0.5))
+            g.parts.append(
+                arc(r, angle, rng.uniform(0.25, 0.7), 0.22 / PIXEL_SCALE, flux, rng, curved=rng.random() < 0.5)
+            )
         else:
             q, pa = rng.uniform(0.35, 1.0), rng.uniform(0, np.pi)
             g.parts.append(Profile(1.0, re / PIXEL_SCALE, q, pa, flux, dx, dy))
@@ -120,11 +122,18 @@ def early_type(flux: F64, re: float, q: float, pa: float, n: float, z: float, rn
     return Galaxy("early", parts, flux * (1 - envelope) + bluer * envelope, re, q, pa, n, z)
 
 
-def _disc_numbers(rng: Rng, gr: tuple[float, float], rz: tuple[float, float], re18: float) -> tuple[F64, float, float, float]:
+def _disc_numbers(
+    rng: Rng, gr: tuple[float, float], rz: tuple[float, float], re18: float
+) -> tuple[F64, float, float, float]:
     z = field_magnitude(rng)
     flux = fluxes(z, rng.normal(*rz), rng.normal(*gr))
     re = re18 * 10 ** (-0.11 * (z - 18) + 0.15 * rng.normal())
-    return flux, re, float(rng.uniform(0.25, 1.0)), float(np.clip(0.08 + 0.06 * (z - 16) + 0.05 * rng.normal(), 0.02, 0.5))
+    return (
+        flux,
+        re,
+        float(rng.uniform(0.25, 1.0)),
+        float(np.clip(0.08 + 0.06 * (z - 16) + 0.05 * rng.normal(), 0.02, 0.5)),
+    )
 
 
 def spiral_parts(flux: F64, re: float, q: float, pa: float, rng: Rng) -> tuple[list[Component], F64, float]:
@@ -202,14 +211,14 @@ def _ring(s: Settings, rng: Rng) -> Galaxy:
     """A red core with a bluer ring, whole or broken: resonance and polar rings, the classic false lens."""
     made = _early(s, rng)
     core = made.re / PIXEL_SCALE
-    radius = max(core * rng.uniform(1.4, 2.6), rng.uniform(1.2, 2.4) / PIXEL_SCALE)
+    radius = min(max(core * rng.uniform(1.4, 2.6), rng.uniform(1.3, 2.8) / PIXEL_SCALE), 4 / PIXEL_SCALE + core)
     q, pa, count = float(rng.uniform(0.45, 1.0)), rng.uniform(0, np.pi), 60
     t = np.arange(count) * 2 * np.pi / count
     share = np.exp(0.35 * rng.normal(size=count)) * (1 + rng.uniform(0, 0.9) * np.cos(t - rng.uniform(0, 2 * np.pi)))
     u, v = radius * np.cos(t), q * radius * np.sin(t)
     x, y = u * np.cos(pa) - v * np.sin(pa), u * np.sin(pa) + v * np.cos(pa)
-    blue = tint(made.flux, -rng.uniform(0.4, 1.1), -rng.uniform(0.2, 0.6)) * rng.uniform(0.06, 0.25)
-    made.parts.append(Knots(x, y, share / share.sum(), max(radius * rng.uniform(0.1, 0.2), 0.8), blue))
+    blue = tint(made.flux, -rng.uniform(0.4, 1.1), -rng.uniform(0.2, 0.6)) * rng.uniform(0.08, 0.35)
+    made.parts.append(Knots(x, y, share / share.sum(), max(radius * rng.uniform(0.08, 0.16), 0.8), blue))
     made.flux = made.flux + blue
     made.kind, made.re = "ring", made.re * 1.2
     return made
@@ -239,7 +248,9 @@ def _merger(s: Settings, rng: Rng) -> Galaxy:
     flux = tint(made.flux, rng.normal(0, 0.15), rng.normal(0, 0.1)) * ratio
     re = made.re * ratio**0.4
     dx, dy = float(r * np.cos(angle)), float(r * np.sin(angle))
-    made.parts.append(Profile(float(rng.choice([1.0, 2.5, 4.0])), re / PIXEL_SCALE, rng.uniform(0.4, 1), angle, flux, dx, dy))
+    made.parts.append(
+        Profile(float(rng.choice([1.0, 2.5, 4.0])), re / PIXEL_SCALE, rng.uniform(0.4, 1), angle, flux, dx, dy)
+    )
     made.blobs.append((dx, dy, flux, re))
     if rng.random() < 0.5:
         tail = tint(made.flux, -rng.uniform(0.1, 0.5), -rng.uniform(0, 0.3)) * rng.uniform(0.03, 0.12)

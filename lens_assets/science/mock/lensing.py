@@ -107,7 +107,9 @@ def _source_colours(s: Settings, rng: Rng, quasar: bool) -> tuple[F64, float, fl
     return fluxes(mag - rz, rz, gr), gr, rz, dusty
 
 
-def _source(beta: tuple[float, float], re: float, flux: F64, rng: Rng) -> list[tuple[float, float, float, float, float, float, F64]]:
+def _source(
+    beta: tuple[float, float], re: float, flux: F64, rng: Rng
+) -> list[tuple[float, float, float, float, float, float, F64]]:
     """Disc, bulge and clumps: (x, y, width, axis ratio, angle, index of the radial law, fluxes), arcsec in the source plane.
 
     Index 1 is an exponential of half-light radius ``width``, index 0.5 a Gaussian of sigma ``width``.
@@ -193,7 +195,9 @@ def arcs(lens: Lens) -> tuple[npt.NDArray[np.complex128], F64, list[tuple[float,
             *lens.beta, lens.keywords, min_distance=0.08, search_window=n * PIXEL_SCALE * 0.9, precision_limit=1e-6
         )
         mu = np.abs(model.magnification(px, py, lens.keywords))
-        points = [(float(a) / PIXEL_SCALE, float(b) / PIXEL_SCALE, float(m)) for a, b, m in zip(px, py, mu, strict=True)]
+        points = [
+            (float(a) / PIXEL_SCALE, float(b) / PIXEL_SCALE, float(m)) for a, b, m in zip(px, py, mu, strict=True)
+        ]
         total = total + lens.quasar * sum(p[2] for p in points)
     return low, np.asarray(total), points
 

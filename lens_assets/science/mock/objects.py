@@ -177,9 +177,12 @@ class Painter:
         total = total * through
         sky = [self.seen[b].sky if b in self.seen else 1.0 for b in BANDS]
         sigma = [
-            float(self.seen[b].at("invvar", x, y)) ** -0.5 if b in self.seen and fwhm[k] > 0 else np.inf for k, b in enumerate(BANDS)
+            float(self.seen[b].at("invvar", x, y)) ** -0.5 if b in self.seen and fwhm[k] > 0 else np.inf
+            for k, b in enumerate(BANDS)
         ]
-        seen = visibility(images, host, sigma, sky, d.theta_e, fwhm[1] * PIXEL_SCALE, float(total[1] / lens.source_flux[1]))
+        seen = visibility(
+            images, host, sigma, sky, d.theta_e, fwhm[1] * PIXEL_SCALE, float(total[1] / lens.source_flux[1])
+        )
         # a fit of one galaxy takes in part of the arcs: all of it when they hide in the seeing, little when they stand clear
         taken = float(np.exp(-0.5 * (d.theta_e / (0.8 * d.re + 0.45 * max(fwhm[1], 3) * PIXEL_SCALE)) ** 2))
         own = g.flux + taken * total / through
@@ -209,7 +212,9 @@ class Painter:
             dx, dy = rng.uniform(-0.5, 0.5, 2)
             part = Profile(1.0, re / PIXEL_SCALE, q, pa, np.ones(3))
             psf = [psf_at(side, self.seen[b], self.width[b] / PIXEL_SCALE) if b in self.seen else None for b in BANDS]
-            templates.append((draw([part], float(dx), float(dy), side, psf), float(dx), float(dy), float(re), float(q), float(pa)))
+            templates.append(
+                (draw([part], float(dx), float(dy), side, psf), float(dx), float(dy), float(re), float(q), float(pa))
+            )
         for i in range(self.size.faint):
             rng = self._rng("faint", i)
             ra, dec, x, y = self._place(rng)
@@ -229,7 +234,9 @@ class Painter:
                            ebv=e, identity=f"faint-{i}")  # fmt: skip
 
     # ------------------------------------------------------------------ truth
-    def truth(self, objid: npt.NDArray[np.int64], rows: npt.NDArray[np.void]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def truth(
+        self, objid: npt.NDArray[np.int64], rows: npt.NDArray[np.void]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Truth rows of all objects and of the lenses, with the galaxy_id each has in the sweep (null if not catalogued)."""
         release = int(rows["RELEASE"][0]) if len(rows) else 10000
         s, brickid = self.scene, self.plan.cell.brickid
@@ -244,7 +251,10 @@ class Painter:
             for i in range(len(s.x))
         ]  # fmt: skip
         known = {name: ids[i] for i, name in enumerate(s.identity)}
-        lenses = [{**{k: v for k, v in row.items() if k != "identity"}, "galaxy_id": known[row["identity"]]} for row in self.lenses]
+        lenses = [
+            {**{k: v for k, v in row.items() if k != "identity"}, "galaxy_id": known[row["identity"]]}
+            for row in self.lenses
+        ]
         return objects, lenses
 
 

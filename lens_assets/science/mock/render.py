@@ -149,7 +149,9 @@ def stamp_side(parts: Sequence[Component], sigma: Sequence[float], fwhm_px: floa
             continue
         n = index_step(c.n)
         b = 2 * n - 1 / 3 + 4 / (405 * n)  # Ciotti & Bertin 1999
-        faintest = min(depth * s / f for s, f in zip(sigma, c.flux, strict=True) if f > 0) if np.any(c.flux > 0) else 1.0
+        faintest = (
+            min(depth * s / f for s, f in zip(sigma, c.flux, strict=True) if f > 0) if np.any(c.flux > 0) else 1.0
+        )
         effective = b ** (2 * n) / (2 * np.pi * n * c.re**2 * c.q * np.exp(b) * gamma(2 * n))
         reach = c.re * max(0.0, 1 + np.log(max(effective / faintest, 1e-30)) / b) ** n
         half = max(half, min(reach, 14 * c.re + 3 * fwhm_px) + np.hypot(c.dx, c.dy) + 1.5 * fwhm_px)

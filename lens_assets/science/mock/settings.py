@@ -69,13 +69,18 @@ class Settings(BaseModel):
     arclike: Share = 0.12  # of these neighbours stretched along the tangent, as chance arcs; a difficulty knob
 
     # --- lenses ---
-    theta_e: tuple[float, float, float, float] = (1.20, 0.40, 0.40, 3.00)  # median, log scatter, least, most (arcsec)
-    source_r: tuple[float, float, float, float] = (23.7, 0.9, 21.8, 26.5)  # mean, scatter, brightest, faintest (AB, unlensed)
+    theta_e: tuple[float, float, float, float] = (1.25, 0.42, 0.40, 3.00)  # median, log scatter, least, most (arcsec)
+    source_r: tuple[float, float, float, float] = (
+        23.3,
+        0.9,
+        21.6,
+        26.5,
+    )  # mean, scatter, brightest, faintest (AB, unlensed)
     source_gr: Pair = (0.05, 0.28)  # mean and scatter; LensPop median -0.01 (16-84 %: -0.14..0.39)
     source_rz: Pair = (0.25, 0.30)
     red_sources: Share = 0.10  # dusty ones, 0.8 mag redder; assumption
-    source_re: Pair = (0.27, 0.45)  # median (arcsec), log scatter; LensPop 0.31 (0.12-0.56)
-    beta_max: float = 0.90  # source offset / theta_E, area-weighted up to here; broader than the injection priors
+    source_re: Pair = (0.28, 0.45)  # median (arcsec), log scatter; LensPop 0.31 (0.12-0.56)
+    beta_max: float = 0.75  # source offset / theta_E, area-weighted up to here; broader than the injection priors
     quasar_share: Share = 0.07
     perturber_share: Share = 0.15
     mass_slope: Pair = (2.05, 0.12)

@@ -22,7 +22,11 @@ def _columns() -> list[tuple[str, str, str]]:
         ("RA", "f8", "deg"), ("DEC", "f8", "deg"), ("RA_IVAR", "f4", "1/deg^2"), ("DEC_IVAR", "f4", "1/deg^2"),
         ("DCHISQ", "5f4", ""), ("EBV", "f4", "mag"),
     ]  # fmt: skip
-    for stem, unit, kind in (("FLUX", "nanomaggy", "f4"), ("FLUX_IVAR", "1/nanomaggy^2", "f4"), ("MW_TRANSMISSION", "", "f4")):
+    for stem, unit, kind in (
+        ("FLUX", "nanomaggy", "f4"),
+        ("FLUX_IVAR", "1/nanomaggy^2", "f4"),
+        ("MW_TRANSMISSION", "", "f4"),
+    ):
         out += [(f"{stem}_{x}", kind, unit) for x in (*b, *w)]
     out += [(f"NOBS_{x}", "i2", "") for x in (*b, *w)]
     for stem in ("RCHISQ", "FRACFLUX"):
@@ -58,13 +62,26 @@ SWEEP_COLUMNS: tuple[tuple[str, str, str], ...] = tuple(_columns())
 SWEEP_DTYPE = np.dtype(
     [(name, kind[1:], (int(kind[0]),)) if kind[0].isdigit() else (name, kind) for name, kind, _ in SWEEP_COLUMNS]
 )
-_FITS = {"i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": "D", "u1": "B", "?": "L", "S8": "8A", "S3": "3A", "S2": "2A", "5f4": "5E"}
+_FITS = {
+    "i2": "I",
+    "i4": "J",
+    "i8": "K",
+    "f4": "E",
+    "f8": "D",
+    "u1": "B",
+    "?": "L",
+    "S8": "8A",
+    "S3": "3A",
+    "S2": "2A",
+    "5f4": "5E",
+}
 
 
 def write_sweep(path: Path, rows: npt.NDArray[np.void], cards: dict[str, object]) -> None:
     """Write sweep rows (``SWEEP_DTYPE``) as HDU 1 of a FITS file, big-endian as the format demands."""
     columns = [
-        fits.Column(name=name, format=_FITS[kind], unit=unit or None, array=rows[name]) for name, kind, unit in SWEEP_COLUMNS
+        fits.Column(name=name, format=_FITS[kind], unit=unit or None, array=rows[name])
+        for name, kind, unit in SWEEP_COLUMNS
     ]
     table = fits.BinTableHDU.from_columns(columns, nrows=len(rows), name="SWEEP")
     primary = fits.PrimaryHDU()

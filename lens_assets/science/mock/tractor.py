@@ -153,7 +153,12 @@ def _fracflux(x: F64, y: F64, flux: F64, re: F64) -> F64:
 
 
 def _identity(
-    rows: npt.NDArray[np.void], scene: Scene, plan: BrickPlan, types: npt.NDArray[np.str_], signal: F64, rng: np.random.Generator
+    rows: npt.NDArray[np.void],
+    scene: Scene,
+    plan: BrickPlan,
+    types: npt.NDArray[np.str_],
+    signal: F64,
+    rng: np.random.Generator,
 ) -> None:
     n = len(rows)
     # 598 of 366,898 bricks were done again for 10.1; one in ten here, so that both values of RELEASE occur. Assumption.

@@ -14,14 +14,20 @@ F32 = npt.NDArray[np.float32]
 
 HOST_RESIDUAL = 0.08
 """Share of the host's light that no eye or model removes. Assumption."""
-SNR_SCALE = 30.0
+SNR_SCALE = 40.0
 """Arc signal-to-noise (matched, g, r and z together) at which a well-resolved lens is just seen (cf. Rojas et al. 2023). Assumption."""
 RESOLVED = 0.85
 """theta_E over FWHM (r) below which blending hides a lens. Assumption (cf. Rojas et al. 2023: 1.2 times the seeing)."""
 
 
 def visibility(
-    arcs: list[F32 | None], host: list[F32 | None], sigma: list[float], sky: list[float], theta_e: float, fwhm: float, mu: float
+    arcs: list[F32 | None],
+    host: list[F32 | None],
+    sigma: list[float],
+    sky: list[float],
+    theta_e: float,
+    fwhm: float,
+    mu: float,
 ) -> dict[str, float | bool]:
     """Arc SNR a band, the visibility (dex; 0 is the threshold of sight) and whether it is observable.
 
@@ -50,5 +56,7 @@ def _same_size(image: F32, n: int) -> npt.NDArray[np.float64]:
     m = image.shape[0]
     out = np.zeros((n, n))
     half = min(m, n) // 2
-    out[n // 2 - half : n // 2 + half, n // 2 - half : n // 2 + half] = image[m // 2 - half : m // 2 + half, m // 2 - half : m // 2 + half]
+    out[n // 2 - half : n // 2 + half, n // 2 - half : n // 2 + half] = image[
+        m // 2 - half : m // 2 + half, m // 2 - half : m // 2 + half
+    ]
     return out

@@ -108,7 +108,15 @@ def write_release(
     objects, lenses = _write_truth(truth, plans)
     counts = write_catalogues(lenses, objects, catalogues, size.settings, seed)
     summary = ReleaseSummary(
-        size.name, seed, len(tiles), len(plans), rows, len(lenses), int(lenses["observable"].sum()), counts, digest(request)
+        size.name,
+        seed,
+        len(tiles),
+        len(plans),
+        rows,
+        len(lenses),
+        int(lenses["observable"].sum()),
+        counts,
+        digest(request),
     )
     text = json.dumps({"request": request, "summary": asdict(summary)}, sort_keys=True, indent=1) + "\n"
     replace_with(done, lambda p: p.write_text(text))
@@ -217,7 +225,9 @@ def _write_brick_table(release: Path, plans: list[BrickPlan]) -> None:
         "BRICKROW": ("J", row), "BRICKCOL": ("J", [round(c.ra1 / w) for c, w in zip(cells, width, strict=True)]),
         **{name: ("D", [getattr(c, name.lower()) for c in cells]) for name in ("RA", "DEC", "RA1", "RA2", "DEC1", "DEC2")},
     }  # fmt: skip
-    table = fits.BinTableHDU.from_columns([fits.Column(k, format=f, array=np.array(v)) for k, (f, v) in columns.items()])
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column(k, format=f, array=np.array(v)) for k, (f, v) in columns.items()]
+    )
     raw = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(raw)
     packed = gzip.compress(raw.getvalue(), 6, mtime=0)
