@@ -67,7 +67,7 @@ class ArrayBrick:
         )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def brick() -> Callable[..., ArrayBrick]:
     return ArrayBrick
 

@@ -147,10 +147,8 @@ def test_all_broken_rules_are_in_the_detail(brick):
 
 @hypothesis_settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.floats(-30, 290), st.floats(-30, 290)), max_size=25), st.integers(0, 5))
-def test_what_goes_in_comes_out_as_a_stamp_or_with_a_reason(places, holes):
-    from lens_assets_tests.cutouts.conftest import ArrayBrick
-
-    b = ArrayBrick()
+def test_what_goes_in_comes_out_as_a_stamp_or_with_a_reason(brick, places, holes):
+    b = brick()
     draw = generator("holes", holes)
     for _ in range(holes):
         x, y = draw.integers(20, 240, 2)
