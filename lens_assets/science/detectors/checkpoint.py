@@ -1,9 +1,9 @@
 """A detector on disk: ``weights.safetensors`` and ``spec.json``, and nothing that could run code when it is read.
 
 The specification carries what a scorer must agree with (recipe, normalisation) and what made the weights (data and code
-digests, versions). Neither file holds a time, a host or a run, so the same training gives the same bytes. Loading refuses a
-normalisation other than the one the caller will use, weights that are not those the specification names, and a network
-of another size. The state of an unfinished training (``last.ckpt``) is ``train``'s.
+digests, versions). Neither file holds a time, a host or a run, so the same training gives the same bytes. Loading
+refuses a normalisation other than the one the caller will use, weights that are not those the specification names,
+and a network of another size. The state of an unfinished training (``last.ckpt``) is ``train``'s.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class DetectorSpec(BaseModel):
     identity: str
     """Digest of everything that decided the training."""
     training: dict[str, Any]
-    """The effective configuration: counts, loss weights, mixture, precision, threads, digests of data and code, versions."""
+    """The effective configuration: counts, loss weights, mixture, precision, threads, digests of data and code,
+    versions."""
 
 
 def spec_of(result: TrainResult, weights: bytes) -> DetectorSpec:

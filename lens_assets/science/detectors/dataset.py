@@ -1,12 +1,12 @@
 """What the network sees in an epoch: which rows, in which order, changed in which way.
 
 Everything random is a hash of (seed, epoch, galaxy, copy): no generator is carried along, so an epoch can be made again
-alone, by any number of workers, after any interruption. (A published run fixed the augmentation per sample and saw the same
-160 pictures of each lens 160 times.)
+alone, by any number of workers, after any interruption. (A published run fixed the augmentation per sample and saw
+the same 160 pictures of each lens 160 times.)
 
-Stamps are normalised before they are moved: the background is 0 then, and a shift changes no median. What a shift uncovers
-is filled by reflection, which continues the noise; a constant border would be a mark. Nothing here reads labels of other
-roles than those it is given, and nothing here cuts or normalises (``cutouts``).
+Stamps are normalised before they are moved: the background is 0 then, and a shift changes no median. What a shift
+uncovers is filled by reflection, which continues the noise; a constant border would be a mark. Nothing here reads
+labels of other roles than those it is given, and nothing here cuts or normalises (``cutouts``).
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class StampSource(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one role, sorted by ``galaxy_id``: identity, target, loss weight and the group they are drawn from."""
+    """The rows of one role, sorted by ``galaxy_id``: identity, target, loss weight and the group they are drawn
+    from."""
 
     galaxy_ids: tuple[str, ...]
     keys: U64
@@ -66,8 +67,8 @@ class Rows:
 def rows_of(sample: pl.DataFrame, role: str, recipe: Recipe) -> Rows:
     """The rows of ``sample`` with this ``role`` and the weights the recipe gives them.
 
-    Needs columns galaxy_id, role, label (0/1), weight; tier and pool where they are. Raises :class:`BadInput` for repeated
-    ids, other labels, weights that are not positive, or a role without both classes.
+    Needs columns galaxy_id, role, label (0/1), weight; tier and pool where they are. Raises :class:`BadInput` for
+    repeated ids, other labels, weights that are not positive, or a role without both classes.
     """
     for column in ("galaxy_id", "role", "label", "weight"):
         if column not in sample.columns:
@@ -116,8 +117,8 @@ def prior_shift(rows: Rows, mixture: Mixture) -> float:
     """log-odds that the mixture adds over the sample's own ratio of positives to negatives (0 without oversampling).
 
     Training on odds multiplied by a factor adds the log of that factor to an ideal logit (Saerens et al. 2002,
-    doi:10.1162/089976602753284446, eq. 2.4); it is taken off the head's bias when training ends. The mixing of N1 and N2
-    changes the negatives themselves and has no such correction; that is what the calibration map is for.
+    doi:10.1162/089976602753284446, eq. 2.4); it is taken off the head's bias when training ends. The mixing of N1 and
+    N2 changes the negatives themselves and has no such correction; that is what the calibration map is for.
     """
     positives, n1, n2 = epoch_counts(rows, mixture)
     have = np.bincount(rows.group, minlength=3)
@@ -127,8 +128,9 @@ def prior_shift(rows: Rows, mixture: Mixture) -> float:
 def epoch_plan(rows: Rows, mixture: Mixture, seed: int, epoch: int) -> tuple[I64, I64]:
     """The epoch in order: row numbers and, for each, which copy of that row it is.
 
-    A group smaller than its count is used whole as often as it fits and the rest is drawn; a larger one is drawn without
-    replacement. Drawn are the smallest hashes of (galaxy, seed, epoch), so the order of the table plays no part.
+    A group smaller than its count is used whole as often as it fits and the rest is drawn; a larger one is drawn
+    without replacement. Drawn are the smallest hashes of (galaxy, seed, epoch), so the order of the table plays no
+    part.
     """
     picked, copies = [], []
     for group, n in zip((POSITIVE, N1, N2), epoch_counts(rows, mixture), strict=True):
@@ -136,9 +138,9 @@ def epoch_plan(rows: Rows, mixture: Mixture, seed: int, epoch: int) -> tuple[I64
         if not n:
             continue
         whole, rest = divmod(n, len(members))
-        for copy in range(whole):
+        for number in range(whole):
             picked.append(members)
-            copies.append(np.full(len(members), copy))
+            copies.append(np.full(len(members), number))
         rank = np.argsort(mix64(rows.keys[members], seed_of("draw", seed, epoch)), kind="stable")[:rest]
         picked.append(members[rank])
         copies.append(np.full(rest, whole))
@@ -171,7 +173,8 @@ def moves(keys: U64, copies: I64, augmentation: Augmentation, seed: int, epoch: 
 
 
 def move(image: F32, turns: int, mirror: bool, down: int, right: int, size: int) -> F32:
-    """One stamp turned, mirrored and shifted, and its central ``size`` pixels; reflection fills what a shift uncovers."""
+    """One stamp turned, mirrored and shifted, and its central ``size`` pixels; reflection fills what a shift
+    uncovers."""
     view = np.rot90(image, turns, axes=(1, 2))
     if mirror:
         view = view[:, :, ::-1]
@@ -199,7 +202,7 @@ class Normalised:
         total = hashlib.sha256()
         for start in range(0, len(self.galaxy_ids), _CHUNK):
             part = self._read(self.galaxy_ids[start : start + _CHUNK])
-            total.update(part)
+            total.update(part.tobytes())
             if self.cached:
                 self._pixels[start : start + _CHUNK] = part
         self.digest = total.hexdigest()
@@ -222,7 +225,8 @@ class Normalised:
 
 
 class Epoch(Dataset[Batch]):
-    """The batches of one epoch: item ``b`` is (stamps, targets, weights). Sizes differ by one at most; none is dropped."""
+    """The batches of one epoch: item ``b`` is (stamps, targets, weights). Sizes differ by one at most; none is
+    dropped."""
 
     def __init__(self, rows: Rows, pixels: Normalised, recipe: Recipe, epoch: int, *, augment: bool = True) -> None:
         self._rows, self._pixels, self._recipe = rows, pixels, recipe

@@ -1,14 +1,15 @@
 """The evaluation of a detector: thresholds, metrics by set and stratum, and curves, each number with its interval.
 
-Sets, never mixed: ``held-out`` (lenses of training channels in the ``report`` role), ``independent`` (evaluation lenses of
-channels no training channel knows; rows whose column ``independent`` says so) and ``evaluation`` (evaluation lenses of which
-that is not known). The negatives of all three are those of the ``report`` role. Thresholds for a false-positive rate
-come from the negatives of the ``threshold`` role alone, and are refused where those are too few. No other role is looked
-at. A stratum without both classes gets a reason instead of an AUC, an average precision or a calibration error.
+Sets, never mixed: ``held-out`` (lenses of training channels in the ``report`` role), ``independent`` (evaluation
+lenses of channels no training channel knows; rows whose column ``independent`` says so) and ``evaluation``
+(evaluation lenses of which that is not known). The negatives of all three are those of the ``report`` role.
+Thresholds for a false-positive rate come from the negatives of the ``threshold`` role alone, and are refused where
+those are too few. No other role is looked at. A stratum without both classes gets a reason instead of an AUC, an
+average precision or a calibration error.
 
 ``recall`` and ``fpr`` are counts and carry Wilson intervals; where the threshold was itself measured there is a second
-``recall`` row whose bootstrap draws the threshold's negatives anew as well. ``precision`` refers to the sample's ratio of
-classes, not to a survey's, and must never be quoted as the latter.
+``recall`` row whose bootstrap draws the threshold's negatives anew as well. ``precision`` refers to the sample's
+ratio of classes, not to a survey's, and must never be quoted as the latter.
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_assets.science.detectors import measures
+from lens_assets.science.detectors.curves import CURVES, curves_of
 from lens_assets.science.detectors.settings import Settings
+from lens_assets.science.detectors.strata import ALL, sets_of, strata, with_strata
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
 from lens_assets.science.intervals import wilson
 
 F64 = npt.NDArray[np.float64]
-HELD_OUT, INDEPENDENT, EVALUATION = "held-out", "independent", "evaluation"
-ALL = "all"
 BOUNDS = ("lo68", "hi68", "lo95", "hi95")
 METRICS = {
     "set": pl.String,
     "stratum_axis": pl.String,
     "stratum": pl.String,
     "metric": pl.String,
-    "threshold": pl.String,
+    "threshold_name": pl.String,
     "value": pl.Float64,
     **dict.fromkeys(BOUNDS, pl.Float64),
     "n": pl.Int64,
     "n_pos": pl.Int64,
     "interval": pl.String,
-    "reason": pl.String,
+    "why_not": pl.String,
 }
 THRESHOLDS = {
     "name": pl.String,
@@ -54,19 +55,7 @@ THRESHOLDS = {
     "n_above": pl.Int64,
     "refused": pl.String,
 }
-CURVES = {
-    "set": pl.String,
-    "curve": pl.String,
-    "series": pl.String,
-    "index": pl.Int32,
-    "x": pl.Float64,
-    "y": pl.Float64,
-    "lo68": pl.Float64,
-    "hi68": pl.Float64,
-    "n": pl.Int64,
-}
-_METRIC_KEY = ["set", "stratum_axis", "stratum", "metric", "threshold", "interval"]
-_CURVE_POINTS = 400
+_METRIC_KEY = ["set", "stratum_axis", "stratum", "metric", "threshold_name", "interval"]
 
 
 @dataclass(frozen=True)
@@ -86,53 +75,44 @@ def evaluate(scores: pl.DataFrame, settings: Settings | None = None) -> Evaluati
 
     Parameters
     ----------
-    scores : galaxy_id, logit, score, label, role; and where known tier, channels (list), type, psfsize_r, depth_r, nobs_z,
+    scores : galaxy_id, logit, score, label, role; and where known tier, channels (list), type, psfsize_r, depth_r,
+        nobs_z,
         n2_category, independent. The order of rows plays no part.
 
     Returns
     -------
-    metrics, thresholds, curves (see ``METRICS``, ``THRESHOLDS``, ``CURVES``). A null value has a ``reason``.
+    metrics, thresholds, curves (see ``METRICS``, ``THRESHOLDS``, ``CURVES``). A null value has a reason
+        in ``why_not``.
     """
     settings = settings or Settings()
     for column in ("galaxy_id", "logit", "score", "label", "role"):
         if column not in scores.columns:
             raise BadInput("the scores need this column", column=column)
-    scores = _with_strata(scores.sort("galaxy_id"), settings)
+    scores = with_strata(scores.sort("galaxy_id"), settings)
     if scores["galaxy_id"].n_unique() != scores.height:
         raise BadInput("a galaxy is scored twice", column="galaxy_id")
     fault = ~(scores["logit"].is_finite().fill_null(False) & scores["score"].is_finite().fill_null(False))
     if fault.any():
         raise BadInput("a score is not finite", column="logit", row=int(fault.arg_true()[0]))
-    negatives = scores.filter((pl.col("role") == "threshold") & (pl.col("label") == 0))["score"].to_numpy().astype(float)
+    on = scores.filter((pl.col("role") == "threshold") & (pl.col("label") == 0))
+    negatives = on["score"].to_numpy().astype(float)
     thresholds = thresholds_of(negatives, settings)
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     for name, frame in sets_of(scores).items():
-        for axis, stratum, part in _strata(frame):
+        for axis, stratum, part in strata(frame):
             rows += _Stratum(name, axis, stratum, part, settings).rows(thresholds, negatives)
-        curves += _curves(name, frame, settings)
+        curves += curves_of(name, frame, settings)
     metrics = pl.DataFrame(rows, schema=METRICS).sort(_METRIC_KEY)
-    return Evaluation(metrics, thresholds, pl.DataFrame(curves, schema=CURVES).sort(["set", "curve", "series", "index"]))
-
-
-def sets_of(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """The evaluation sets that have rows."""
-    report = scores.filter(pl.col("role") == "report")
-    negatives = report.filter(pl.col("label") == 0)
-    lenses = scores.filter((pl.col("role") == "evaluation") & (pl.col("label") == 1))
-    known = pl.col("independent").fill_null(False) if "independent" in scores.columns else pl.lit(False)
-    found = {HELD_OUT: report}
-    for name, part in ((INDEPENDENT, lenses.filter(known)), (EVALUATION, lenses.filter(~known))):
-        if part.height:
-            found[name] = pl.concat([part, negatives])
-    return {name: frame for name, frame in found.items() if frame.height}
+    drawn = pl.DataFrame(curves, schema=CURVES).sort(["set", "curve", "series", "point"])
+    return Evaluation(metrics, thresholds, drawn)
 
 
 def thresholds_of(negatives: npt.ArrayLike, settings: Settings) -> pl.DataFrame:
     """The operating points on the score: the fixed ones, and one for each false-positive rate the negatives can carry.
 
-    ``score >= threshold`` counts as found. A rate f needs ``negatives_per_rate / f`` negatives; with fewer the row has the
-    reason in ``refused`` and no threshold.
+    ``score >= threshold`` counts as found. A rate f needs ``negatives_per_rate / f`` negatives; with fewer the row
+    has the reason in ``refused`` and no threshold.
     """
     s = np.asarray(negatives, float)
     rows: list[dict[str, Any]] = []
@@ -148,8 +128,8 @@ def thresholds_of(negatives: npt.ArrayLike, settings: Settings) -> pl.DataFrame:
             row |= {"threshold": found.value, "n_above": found.above, **dict(zip(BOUNDS, found.bounds, strict=True))}
         rows.append(row)
     for row in rows:
-        p = row.get("threshold")
-        row["threshold_logit"] = float(np.log(p / (1 - p))) if p is not None and 0 < p < 1 else None
+        cut = row.get("threshold")
+        row["threshold_logit"] = float(np.log(cut / (1 - cut))) if cut is not None and 0 < cut < 1 else None
     return pl.DataFrame(rows, schema=THRESHOLDS).sort("name")
 
 
@@ -178,17 +158,26 @@ class _Stratum:
             reason = "one class only"
         elif fewest < self._settings.min_class:
             reason = f"{fewest} rows of one class, {self._settings.min_class} are needed"
-        weights = [] if reason else measures.class_bootstrap(self._label, self._settings.draws, generator(*self._identity))
-        return [*self._ranking(weights, reason), *self._counts(thresholds, negatives, weights), *self._calibration(reason)]
+        rng = generator(*self._identity)
+        weights = [] if reason else measures.class_bootstrap(self._label, self._settings.draws, rng)
+        counts = self._counts(thresholds, negatives, weights)
+        return [*self._ranking(weights, reason), *counts, *self._calibration(reason)]
 
     def _row(self, metric: str, value: float | None = None, **more: Any) -> dict[str, Any]:
         bounds = more.pop("bounds", (None,) * 4)
-        base = {"threshold": "", "interval": "", "reason": None, "n": self._n, "n_pos": self._n_pos}
-        return {**self._head, "metric": metric, "value": value, **base, **dict(zip(BOUNDS, bounds, strict=True)), **more}
+        base = {"threshold_name": "", "interval": "", "why_not": None, "n": self._n, "n_pos": self._n_pos}
+        return {
+            **self._head,
+            "metric": metric,
+            "value": value,
+            **base,
+            **dict(zip(BOUNDS, bounds, strict=True)),
+            **more,
+        }
 
     def _ranking(self, weights: list[F64], reason: str | None) -> list[dict[str, Any]]:
         if reason:
-            return [self._row(metric, reason=reason) for metric in ("auc", "average_precision")]
+            return [self._row(metric, why_not=reason) for metric in ("auc", "average_precision")]
         order = np.argsort(-self._logit, kind="stable")
         r = measures.ranked(self._logit, self._label)
         once = measures.auc_and_ap(r, np.ones((1, self._n)))
@@ -209,7 +198,10 @@ class _Stratum:
             name, cut = point["name"], point["threshold"]
             if cut is None:
                 if self._head["stratum_axis"] == ALL:
-                    out += [self._row(m, threshold=name, reason=point["refused"]) for m in ("recall", "fpr", "precision")]
+                    out += [
+                        self._row(m, threshold_name=name, why_not=point["refused"])
+                        for m in ("recall", "fpr", "precision")
+                    ]
                 continue
             found = self._score >= cut
             k_pos, k_neg = int(found[self._label].sum()), int(found[~self._label].sum())
@@ -227,17 +219,17 @@ class _Stratum:
     def _wilson(self, metric: str, k: int, n: int, name: str) -> dict[str, Any]:
         a, b = wilson(k, n, 0.68), wilson(k, n, 0.95)
         bounds = (float(a.lo), float(a.hi), float(b.lo), float(b.hi))
-        return self._row(metric, k / n, threshold=name, bounds=bounds, interval=a.name)
+        return self._row(metric, k / n, threshold_name=name, bounds=bounds, interval=a.name)
 
     def _precision(self, found: npt.NDArray[np.bool_], weights: list[F64], name: str) -> dict[str, Any]:
         if not found.any():
-            return self._row("precision", threshold=name, reason="nothing is above the threshold")
+            return self._row("precision", threshold_name=name, why_not="nothing is above the threshold")
         good, all_ = found & self._label, found
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn = np.concatenate([block[:, good].sum(1) / block[:, all_].sum(1) for block in weights])
         bounds = measures.percentiles(drawn)
         return self._row(
-            "precision", good.sum() / all_.sum(), threshold=name, bounds=bounds, interval="class-bootstrap"
+            "precision", good.sum() / all_.sum(), threshold_name=name, bounds=bounds, interval="class-bootstrap"
         )
 
     def _recall_with_threshold(self, point: dict[str, Any], negatives: F64) -> dict[str, Any]:
@@ -251,7 +243,7 @@ class _Stratum:
         return self._row(
             "recall",
             float((lenses >= point["threshold"]).mean()),
-            threshold=point["name"],
+            threshold_name=point["name"],
             bounds=measures.percentiles(drawn),
             interval="bootstrap-with-threshold",
         )
@@ -270,7 +262,7 @@ class _Stratum:
             values = None if why else _calibration_errors(self._logit[keep], self._label[keep], False, s)
             if values is None:
                 why = why or f"{counts['n']} rows make no two bins of {s.min_bin}"
-                out += [self._row(name, reason=why, **counts) for name in names]
+                out += [self._row(name, why_not=why, **counts) for name in names]
                 continue
             bounds = self._calibration_bounds(keep, False) if self._head["stratum_axis"] == ALL else [(None,) * 4] * 2
             named = "class-bootstrap" if self._head["stratum_axis"] == ALL else ""
@@ -280,7 +272,10 @@ class _Stratum:
             values = _calibration_errors(self._logit, self._label, True, s)
             if values is not None:
                 for name, value, bound in zip(
-                    ("ece_balanced", "mce_balanced"), values, self._calibration_bounds(np.ones(self._n, bool), True), strict=True
+                    ("ece_balanced", "mce_balanced"),
+                    values,
+                    self._calibration_bounds(np.ones(self._n, bool), True),
+                    strict=True,
                 ):
                     out.append(self._row(name, value, bounds=bound, interval="class-bootstrap"))
         return out
@@ -306,87 +301,3 @@ def _calibration_errors(
         probability, weight = measures.expit(logit), np.ones(len(logit))
     bins = measures.calibration_bins(probability, label, weight, s.calibration_bins, s.min_bin)
     return None if bins is None else measures.ece_mce(bins)
-
-
-def _with_strata(scores: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """Columns ``_psf``, ``_depth``, ``_nobs`` with the names of the bins."""
-    columns = []
-    for name, column, edges in (
-        ("_psf", "psfsize_r", settings.psf_edges),
-        ("_depth", "depth_r", settings.depth_edges),
-        ("_nobs", "nobs_z", settings.nobs_edges),
-    ):
-        if column in scores.columns:
-            expression = pl.lit(None, dtype=pl.String)
-            for low, high in zip(edges[:-1], edges[1:], strict=True):
-                inside = (pl.col(column) >= low) & (pl.col(column) < high)
-                expression = pl.when(inside).then(pl.lit(_span(low, high))).otherwise(expression)
-            columns.append(expression.alias(name))
-    return scores.with_columns(columns)
-
-
-def _span(low: float, high: float) -> str:
-    if isinstance(low, int):
-        return f"{low}+" if high > 1000 else f"{low}-{high - 1}"
-    return f">={low:g}" if high in (9.0, 99.0) else f"<{high:g}" if low == 0 else f"{low:g}-{high:g}"
-
-
-def _strata(frame: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
-    """Every stratum of a set: axes that both classes have, then those of one class, with the other class whole."""
-    yield ALL, ALL, frame
-    for axis, column in (("type", "type"), ("psf_r", "_psf"), ("depth_r", "_depth"), ("nobs_z", "_nobs")):
-        if column in frame.columns:
-            for value in sorted(frame[column].drop_nulls().unique().to_list()):
-                yield axis, str(value), frame.filter(pl.col(column) == value)
-    lenses, others = frame.filter(pl.col("label") == 1), frame.filter(pl.col("label") == 0)
-    if "tier" in frame.columns:
-        for value in sorted(lenses["tier"].drop_nulls().unique().to_list()):
-            yield "tier", str(value), pl.concat([lenses.filter(pl.col("tier") == value), others])
-    if "channels" in frame.columns:
-        for value in sorted(lenses["channels"].explode().drop_nulls().unique().to_list()):
-            yield "channel", str(value), pl.concat([lenses.filter(pl.col("channels").list.contains(value)), others])
-    if "n2_category" in frame.columns:
-        for value in sorted(others["n2_category"].drop_nulls().unique().to_list()):
-            yield "n2_category", str(value), pl.concat([lenses, others.filter(pl.col("n2_category") == value)])
-
-
-def _curves(name: str, frame: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
-    logit, label = frame["logit"].to_numpy().astype(float), frame["label"].to_numpy() == 1
-    out: list[dict[str, Any]] = []
-
-    def add(curve: str, series: str, x: F64, y: F64, n: Any = None, lo: Any = None, hi: Any = None) -> None:
-        for i in range(len(x)):
-            row = {"set": name, "curve": curve, "series": series, "index": i, "x": float(x[i]), "y": float(y[i])}
-            row |= {"n": None if n is None else int(n[i]), "lo68": None if lo is None else float(lo[i])}
-            out.append(row | {"hi68": None if hi is None else float(hi[i])})
-
-    edges = np.linspace(min(-20.0, logit.min()), max(20.0, logit.max()), 81)
-    for series, rows in (("lenses", label), ("non-lenses", ~label)):
-        count = np.histogram(logit[rows], edges)[0]
-        add("scores", series, (edges[1:] + edges[:-1]) / 2, count.astype(float), n=count)
-    if label.any() and not label.all():
-        r = measures.ranked(logit, label)
-        tp, fp = np.cumsum(r.label)[r.last], np.cumsum(~r.label)[r.last]
-        tpr, fpr, precision = tp / tp[-1], fp / fp[-1], tp / (tp + fp)
-        few = _thin(fpr)
-        add("roc", "roc", np.append(0.0, fpr[few]), np.append(0.0, tpr[few]))
-        few = _thin(tpr)
-        add("pr", "pr", tpr[few], precision[few])
-        for series, even in (("sample", False), ("balanced", True)):
-            p, w = measures.balanced(logit, label) if even else (measures.expit(logit), np.ones(len(logit)))
-            bins = measures.calibration_bins(p, label, w, settings.calibration_bins, settings.min_bin)
-            if bins is not None:
-                span = None if even else wilson(bins.positives, bins.count, 0.68)
-                lo, hi = (None, None) if span is None else (span.lo, span.hi)
-                add("reliability", series, bins.probability, bins.fraction, bins.count, lo, hi)
-    return out
-
-
-def _thin(x: F64) -> npt.NDArray[np.int64]:
-    """At most some hundred rows of a curve: all its ends, half of them even in row number and half in log(x)."""
-    n = len(x)
-    if n <= _CURVE_POINTS:
-        return np.arange(n)
-    even = np.linspace(0, n - 1, _CURVE_POINTS // 2).astype(int)
-    logs = np.searchsorted(x, np.geomspace(max(x[x > 0].min(), 1e-9), x[-1], _CURVE_POINTS // 2)).clip(0, n - 1)
-    return np.unique(np.concatenate([even, logs, [0, n - 1]]))

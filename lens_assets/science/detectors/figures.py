@@ -1,4 +1,5 @@
-"""Figures of a detector: ROC, precision-recall, reliability, score histograms, training curves. PNG, drawn without a screen.
+"""Figures of a detector: ROC, precision-recall, reliability, score histograms, training curves. PNG, drawn without a
+screen.
 
 Everything drawn comes from the evaluation's tables and the history; nothing is computed here.
 """
@@ -20,7 +21,9 @@ COLOURS = {"held-out": "#1f5a8c", "independent": "#b4501e", "evaluation": "#5c7f
 _GREY = "0.55"
 
 
-def draw(folder: Path, title: str, evaluation: Evaluation | None = None, history: pl.DataFrame | None = None) -> list[Path]:
+def draw(
+    folder: Path, title: str, evaluation: Evaluation | None = None, history: pl.DataFrame | None = None
+) -> list[Path]:
     """Write the figures there is material for into ``folder``; the paths written, sorted."""
     written = []
     if history is not None and history.height:
@@ -38,14 +41,26 @@ def roc(evaluation: Evaluation, title: str) -> Figure:
     figure, ax = _figure()
     floor = 1.0
     for name, part in _series(evaluation, "roc"):
-        keep = part.filter(pl.col("x") > 0)
-        floor = min(floor, float(keep["x"].min() or 1.0))  # type: ignore[arg-type]
-        ax.plot(keep["x"], keep["y"], color=COLOURS[name], lw=1.6, label=f"{name}: AUC {_value(evaluation, name, 'auc')}")
-    for row in evaluation.thresholds.filter(pl.col("threshold").is_not_null() & pl.col("fpr_target").is_not_null()).iter_rows(named=True):
+        keep = part.filter(pl.col("abscissa") > 0)
+        floor = min(floor, float(keep["abscissa"].min() or 1.0))  # type: ignore[arg-type]
+        ax.plot(
+            keep["abscissa"],
+            keep["ordinate"],
+            color=COLOURS[name],
+            lw=1.6,
+            label=f"{name}: AUC {_value(evaluation, name, 'auc')}",
+        )
+    for row in evaluation.thresholds.drop_nulls(["threshold", "fpr_target"]).iter_rows(named=True):
         ax.axvline(row["fpr_target"], color=_GREY, lw=0.8, ls=":")
     diagonal = np.geomspace(floor / 2, 1, 50)
     ax.plot(diagonal, diagonal, color=_GREY, lw=0.8, ls="--")
-    ax.set(xscale="log", xlim=(floor / 2, 1.05), ylim=(0, 1.02), xlabel="false-positive rate (report negatives)", ylabel="recall")
+    ax.set(
+        xscale="log",
+        xlim=(floor / 2, 1.05),
+        ylim=(0, 1.02),
+        xlabel="false-positive rate (report negatives)",
+        ylabel="recall",
+    )
     return _finish(figure, ax, title, "lower right")
 
 
@@ -54,7 +69,7 @@ def precision_recall(evaluation: Evaluation, title: str) -> Figure:
     figure, ax = _figure()
     for name, part in _series(evaluation, "pr"):
         ap = _value(evaluation, name, "average_precision")
-        ax.plot(part["x"], part["y"], color=COLOURS[name], lw=1.6, label=f"{name}: AP {ap}")
+        ax.plot(part["abscissa"], part["ordinate"], color=COLOURS[name], lw=1.6, label=f"{name}: AP {ap}")
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision in the sample (not of a survey)")
     return _finish(figure, ax, title, "lower left")
 
@@ -67,10 +82,12 @@ def reliability(evaluation: Evaluation, title: str) -> Figure:
         ax.plot([1e-6, 1], [1e-6, 1], color=_GREY, lw=0.8, ls="--")
         for name, part in _series(evaluation, "reliability"):
             part = part.filter(pl.col("series") == series)
-            y, bars = part["y"].to_numpy(), None
+            y, bars = part["ordinate"].to_numpy(), None
             if part["lo68"].null_count() == 0 and part.height:
                 bars = np.clip([y - part["lo68"].to_numpy(), part["hi68"].to_numpy() - y], 0, None)
-            ax.errorbar(part["x"], y, yerr=bars, color=COLOURS[name], marker="o", ms=4, lw=1, capsize=2, label=name)
+            ax.errorbar(
+                part["abscissa"], y, yerr=bars, color=COLOURS[name], marker="o", ms=4, lw=1, capsize=2, label=name
+            )
         ax.set(xlabel="mean score", ylabel="fraction of lenses", title=label)
         ax.title.set_fontsize(9)
         if series == "sample":
@@ -95,14 +112,22 @@ def histograms(evaluation: Evaluation, title: str) -> Figure:
         part = evaluation.curves.filter((pl.col("set") == name) & (pl.col("curve") == "scores"))
         for series, colour in (("non-lenses", _GREY), ("lenses", COLOURS[name])):
             one = part.filter(pl.col("series") == series)
-            used += one.filter(pl.col("y") > 0)["x"].to_list()
-            ax.step(one["x"], one["y"], where="mid", color=colour, lw=1.4, label=f"{series} ({int(one['y'].sum())})")
+            used += one.filter(pl.col("ordinate") > 0)["abscissa"].to_list()
+            ax.step(
+                one["abscissa"],
+                one["ordinate"],
+                where="mid",
+                color=colour,
+                lw=1.4,
+                label=f"{series} ({int(one['ordinate'].sum())})",
+            )
         for row in points.iter_rows(named=True):
             ax.axvline(row["threshold_logit"], color="k", lw=0.6, ls=":")
             ax.text(row["threshold_logit"], 0.98, row["name"], rotation=90, fontsize=6, va="top", ha="right",
                     transform=ax.get_xaxis_transform())  # fmt: skip
         ax.set(yscale="symlog", ylabel="objects", ylim=(0, None))
-        ax.legend(frameon=False, fontsize=8, loc="upper left", title=name, title_fontsize=8)
+        legend = ax.legend(frameon=False, fontsize=8, loc="upper left", title=name)
+        legend.get_title().set_fontsize(8)
     if used:
         axes[-1].set_xlim(min(used) - 1, max(max(used), 2.0) + 1)
     axes[-1].set_xlabel("logit")
@@ -126,7 +151,7 @@ def training(history: pl.DataFrame, title: str) -> Figure:
     for ax in (top, middle):
         for value in best["epoch"]:
             ax.axvline(value, color=COLOURS["independent"], lw=1, ls="--", label=f"chosen epoch {value}")
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8)  # type: ignore[call-overload]
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -153,7 +178,7 @@ def _value(evaluation: Evaluation, name: str, metric: str) -> str:
         (pl.col("set") == name) & (pl.col("stratum_axis") == "all") & (pl.col("metric") == metric)
     ).row(0, named=True)
     if row["value"] is None:
-        return f"none ({row['reason']})"
+        return f"none ({row['why_not']})"
     span = "" if row["lo68"] is None else f" [{row['lo68']:.3f}, {row['hi68']:.3f}]"
     return f"{row['value']:.3f}{span}"
 
@@ -165,5 +190,5 @@ def _decades() -> Any:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return path

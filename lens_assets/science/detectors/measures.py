@@ -1,7 +1,8 @@
 """Measures of a classifier and their intervals: AUC, average precision, calibration error, thresholds for a rate.
 
-Bootstraps resample each class by itself (the sample's ratio of classes is a design, not a draw) and all draws are done at
-once as weights on the sorted scores. Pure functions on arrays; which rows, sets and strata is ``evaluate``'s business.
+Bootstraps resample each class by itself (the sample's ratio of classes is a design, not a draw) and all draws are
+done at once as weights on the sorted scores. Pure functions on arrays; which rows, sets and strata is ``evaluate``'s
+business.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def ranked(score: npt.ArrayLike, label: npt.ArrayLike) -> Ranked:
 def auc_and_ap(r: Ranked, weights: F64) -> tuple[F64, F64]:
     """ROC AUC (ties count half) and average precision of each row of ``weights`` (draws, n).
 
-    AUC is the Mann-Whitney statistic; AP = sum over thresholds of precision x step in recall (as scikit-learn defines it).
+    AUC is the Mann-Whitney statistic; AP = sum over thresholds of precision x step in recall (as scikit-learn defines
+    it).
     """
     tp = np.cumsum(weights * r.label, axis=1)[:, r.last]
     fp = np.cumsum(weights * ~r.label, axis=1)[:, r.last]
@@ -87,12 +89,15 @@ class Bins(NamedTuple):
     probability: F64
     fraction: F64
     weight: F64
-    count: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
     positives: npt.NDArray[np.int64]
 
 
-def calibration_bins(probability: F64, label: npt.NDArray[np.bool_], weight: F64, bins: int, fewest: int) -> Bins | None:
-    """Adaptive bins: equal numbers of rows in order of probability, at least ``fewest`` in each; ``None`` below two bins.
+def calibration_bins(
+    probability: F64, label: npt.NDArray[np.bool_], weight: F64, bins: int, fewest: int
+) -> Bins | None:
+    """Adaptive bins: equal numbers of rows in order of probability, at least ``fewest`` in each; ``None`` below two
+    bins.
 
     Equal probabilities stay together, so that ties cannot be split to look calibrated.
     """
@@ -118,7 +123,8 @@ def calibration_bins(probability: F64, label: npt.NDArray[np.bool_], weight: F64
 
 
 def ece_mce(bins: Bins) -> tuple[float, float]:
-    """Expected and maximum calibration error (Naeini et al. 2015): weighted mean and maximum of |fraction - probability|."""
+    """Expected and maximum calibration error (Naeini et al. 2015): weighted mean and maximum of |fraction -
+    probability|."""
     gap = np.abs(bins.fraction - bins.probability)
     return float((bins.weight * gap).sum()), float(gap.max())
 
@@ -136,7 +142,8 @@ def expit(x: F64) -> F64:
 
 
 class RateThreshold(NamedTuple):
-    """A threshold for a false-positive rate; ``score >= value`` is a detection. ``bounds`` are lo68, hi68, lo95, hi95."""
+    """A threshold for a false-positive rate; ``score >= value`` is a detection. ``bounds`` are lo68, hi68, lo95,
+    hi95."""
 
     value: float
     bounds: tuple[float, float, float, float]
@@ -146,8 +153,8 @@ class RateThreshold(NamedTuple):
 def rate_threshold(negatives: npt.ArrayLike, rate: float) -> RateThreshold:
     """The lowest score that at most ``rate`` of the negatives reach, with its distribution-free interval.
 
-    The number of n negatives above the true (1 - f) quantile is Binomial(n, f), so order statistics at its quantiles bound
-    the threshold (David & Nagaraja 2003, section 7.1). Ties move the threshold up, never the rate.
+    The number of n negatives above the true (1 - f) quantile is Binomial(n, f), so order statistics at its quantiles
+    bound the threshold (David & Nagaraja 2003, section 7.1). Ties move the threshold up, never the rate.
     """
     s = np.sort(np.asarray(negatives, float))[::-1]
     n = len(s)

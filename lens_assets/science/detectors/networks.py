@@ -1,18 +1,18 @@
 """The networks, written short by hand: a residual network of basic or of bottlenecked, shielded blocks.
 
-``basic`` is ResNet-18 (He et al. 2016, arXiv:1512.03385, table 1) when its widths are (64, 128, 256, 512) with two blocks
-each: 11,176,512 parameters before the head. ``bottleneck`` follows the small network of the DESI lens searches (Huang et al.
-2021, arXiv:2005.04730; Storfer et al. 2024, arXiv:2206.02764; Inchausti et al. 2025, arXiv:2508.20087, who state 194,433
-parameters): five stages of three bottlenecked blocks after Lanusse et al. 2018 (arXiv:1703.02642), with a 1 x 1 "shield"
-convolution that squeezes the channels between stages. The papers do not print the layer table, so the layout is ours: it
-has 194,913 parameters, and is of their size and kind, not theirs layer by layer.
+``basic`` is ResNet-18 (He et al. 2016, arXiv:1512.03385, table 1) when its widths are (64, 128, 256, 512) with two
+blocks each: 11,176,512 parameters before the head. ``bottleneck`` follows the small network of the DESI lens searches
+(Huang et al. 2021, arXiv:2005.04730; Storfer et al. 2024, arXiv:2206.02764; Inchausti et al. 2025, arXiv:2508.20087,
+who state 194,433 parameters): five stages of three bottlenecked blocks after Lanusse et al. 2018 (arXiv:1703.02642),
+with a 1 x 1 "shield" convolution that squeezes the channels between stages. The papers do not print the layer table,
+so the layout is ours: it has 194,913 parameters, and is of their size and kind, not theirs layer by layer.
 
-Choices: the first convolution has stride 2 (0.524"/pixel, still two samples across the best seeing of 0.9"), which makes
-the small network four times cheaper than at full resolution; convolution, batch norm and activation come in that order
-everywhere, so that batch norm folds into the convolution when scoring; no dropout, so that a forward pass draws nothing.
-All channel counts are multiples of 16: with others, training in channels-last order writes past its buffers in torch 2.13
-on x86 (heap corruption under MALLOC_CHECK_ with widths of 8, 10 and 40; none with 16, 32, 48, 64, seen 2026-11-23).
-Training recipes and weights do not belong here.
+Choices: the first convolution has stride 2 (0.524"/pixel, still two samples across the best seeing of 0.9"), which
+makes the small network four times cheaper than at full resolution; convolution, batch norm and activation come in
+that order everywhere, so that batch norm folds into the convolution when scoring; no dropout, so that a forward pass
+draws nothing. All channel counts are multiples of 16: with others, training in channels-last order writes past its
+buffers in torch 2.13 on x86 (heap corruption under MALLOC_CHECK_ with widths of 8, 10 and 40; none with 16, 32, 48,
+64, seen 2026-11-23). Training recipes and weights do not belong here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from lens_assets.science.hashing import seed_of
 
 
 class NetworkSpec(BaseModel):
-    """The shape of a network: ``widths`` (channels out) and ``blocks`` per stage; ``mid``, ``shield`` for bottlenecks."""
+    """The shape of a network: ``widths`` (channels out) and ``blocks`` per stage; ``mid``, ``shield`` for
+    bottlenecks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +54,9 @@ class NetworkSpec(BaseModel):
             raise ValueError("a bottleneck needs its inner width `mid`")
         odd = [c for c in (self.stem, *self.widths, self.mid, self.shield, self.features) if c % 16]
         if odd:
-            raise ValueError(f"channel counts {odd} are not multiples of 16 (unsafe in channels-last order, see the module)")
+            raise ValueError(
+                f"channel counts {odd} are not multiples of 16 (unsafe in channels-last order, see the module)"
+            )
         return self
 
 
@@ -83,7 +86,8 @@ class Block(nn.Module):
 
 
 class LensNet(nn.Module):
-    """``forward(x)``: (n, 3, h, w) normalised stamps to (n,) logits; ``features(x)``: the penultimate (n, f) vectors."""
+    """``forward(x)``: (n, 3, h, w) normalised stamps to (n,) logits; ``features(x)``: the penultimate (n, f)
+    vectors."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -108,14 +112,16 @@ class LensNet(nn.Module):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Penultimate features: the mean over pixels of the last feature map."""
-        return self.body(self.pool(self.stem(x))).mean((2, 3), dtype=torch.float32)
+        maps: torch.Tensor = self.body(self.pool(self.stem(x)))
+        return maps.mean((2, 3), dtype=torch.float32)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.logit(self.features(x))
 
     def logit(self, features: torch.Tensor) -> torch.Tensor:
-        """The head, (n, f) to (n,): float32 whatever the body's precision (a bfloat16 logit of 8 has steps of 0.06), and a
-        sum per row rather than a matrix product, so that a row's value cannot depend on its place in the batch."""
+        """The head, (n, f) to (n,): float32 whatever the body's precision (a bfloat16 logit of 8 has steps of 0.06),
+        and a sum per row rather than a matrix product, so that a row's value cannot depend on its place in the
+        batch."""
         return (features * self.head.weight.float()).sum(1) + self.head.bias.float()
 
 
@@ -124,13 +130,16 @@ def _block(spec: NetworkSpec, n_in: int, n_out: int, stride: int) -> Block:
         path = nn.Sequential(ConvNorm(n_in, n_out, 3, stride), ConvNorm(n_out, n_out, 3, act=False))
     else:
         path = nn.Sequential(
-            ConvNorm(n_in, spec.mid, 1), ConvNorm(spec.mid, spec.mid, 3, stride), ConvNorm(spec.mid, n_out, 1, act=False)
+            ConvNorm(n_in, spec.mid, 1),
+            ConvNorm(spec.mid, spec.mid, 3, stride),
+            ConvNorm(spec.mid, n_out, 1, act=False),
         )
     return Block(path, n_in, n_out, stride)
 
 
 def build_network(spec: NetworkSpec, *, seed: int = 0, prior_logit: float = 0.0) -> LensNet:
-    """A network with weights drawn from ``seed`` alone (He et al. 2015 normal, fan out); the global generator is untouched.
+    """A network with weights drawn from ``seed`` alone (He et al. 2015 normal, fan out); the global generator is
+    untouched.
 
     The last batch norm of each block starts at zero (Goyal et al. 2017, arXiv:1706.02677, section 5.1), so that a block
     starts as the identity. The head starts at weight 0 and bias ``prior_logit``: the first loss is that of the prior.
@@ -143,7 +152,7 @@ def build_network(spec: NetworkSpec, *, seed: int = 0, prior_logit: float = 0.0)
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         for module in net.modules():
             if isinstance(module, Block):
-                nn.init.zeros_(module.path[-1].norm.weight)
+                nn.init.zeros_(module.path[-1].norm.weight)  # type: ignore[union-attr,arg-type]
         nn.init.normal_(net.head.weight, std=1e-3 / math.sqrt(net.n_features))
         nn.init.constant_(net.head.bias, prior_logit)
     return net
@@ -154,7 +163,7 @@ def fused(net: LensNet) -> LensNet:
     out = copy.deepcopy(net).eval()
     for module in out.modules():
         if isinstance(module, ConvNorm):
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+            module.conv = fuse_conv_bn_eval(module.conv, module.norm)  # type: ignore[type-var,arg-type]
             del module.norm
     out.requires_grad_(False)
     return out.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

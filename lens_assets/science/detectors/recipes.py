@@ -1,8 +1,8 @@
 """Recipes: everything that decides what a detector becomes, as named configurations, and the keys of detectors.
 
-A recipe is one YAML file under ``lens_assets/config/detectors``; its name is the file's stem. A detector is a recipe with a
-seed; its key is ``<recipe>-s<seed>`` (for instance ``bottleneck-s1``). Where training writes, how large the scoring batches
-are and what is evaluated are settings of the room, not parts of a recipe.
+A recipe is one YAML file under ``lens_assets/config/detectors``; its name is the file's stem. A detector is a recipe
+with a seed; its key is ``<recipe>-s<seed>`` (for instance ``bottleneck-s1``). Where training writes, how large the
+scoring batches are and what is evaluated are settings of the room, not parts of a recipe.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Mixture(_Part):
     """What an epoch is drawn from. Shares are of the epoch's negatives; ``positive_fraction`` is of the whole epoch.
 
     Positives are oversampled so that every batch has some; the log-odds that this adds are taken off again in the head
-    (``dataset.prior_shift``), so that a score refers to the class ratio of the training sample, not to the oversampling.
+    (``dataset.prior_shift``), so that a score refers to the class ratio of the training sample, not to the
+    oversampling.
     """
 
     n1: float = Field(default=0.85, ge=0)

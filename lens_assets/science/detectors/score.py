@@ -1,12 +1,14 @@
 """The one way from a stamp to a score, for evaluation, injections and scans: normalise -> crop -> network -> logit.
 
-The network runs in batches of one fixed size, the last padded, with convolutions and batch norms fused and channels last.
-So a stamp's logit does not depend on how the caller grouped its stamps or on its neighbours: the same bits come out, which a
-test proves. Between batch sizes, thread counts, processors and precisions the last bits may differ; those are recorded.
+The network runs in batches of one fixed size, the last padded, with convolutions and batch norms fused and channels
+last. So a stamp's logit does not depend on how the caller grouped its stamps or on its neighbours: the same bits come
+out, which a test proves. Between batch sizes, thread counts, processors and precisions the last bits may differ;
+those are recorded.
 
-bfloat16 (weights and activations; the pooled features and the head stay float32) doubles the rate where the processor has
-it. Its drift, the largest change of a logit over the ``select`` stamps, is measured when training ends and stored with the
-weights; ``auto`` uses bfloat16 only while that is within the accepted drift, and asking for it beyond raises.
+bfloat16 (weights and activations; the pooled features and the head stay float32) doubles the rate where the processor
+has it. Its drift, the largest change of a logit over the ``select`` stamps, is measured when training ends and stored
+with the weights; ``auto`` uses bfloat16 only while that is within the accepted drift, and asking for it beyond
+raises.
 
 What does not belong here: thresholds and calibration (``evaluate``), stamps on disk (``cutouts``).
 """
@@ -59,8 +61,16 @@ class Scorer:
         small = drift is not None and drift <= max_drift
         if precision == "bf16" and not small:
             raise BadInput(f"bf16 scores of detector {key!r} drift by {drift}; at most {max_drift} is accepted")
-        self.precision = "bf16" if precision == "bf16" or (precision == "auto" and small and bf16_supported()) else "fp32"
-        self.key, self.normalisation, self.input_size, self.batch, self.drift = key, normalisation, input_size, batch, drift
+        self.precision = (
+            "bf16" if precision == "bf16" or (precision == "auto" and small and bf16_supported()) else "fp32"
+        )
+        self.key, self.normalisation, self.input_size, self.batch, self.drift = (
+            key,
+            normalisation,
+            input_size,
+            batch,
+            drift,
+        )
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self._net = fused(net).to(self._dtype)
         self._head = (net.head.weight.detach().float().clone(), net.head.bias.detach().float().clone())

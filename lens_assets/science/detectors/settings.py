@@ -28,7 +28,8 @@ class Settings(BaseModel):
 
     # scoring
     score_batch: int = Field(default=64, gt=0)
-    """Fixed batch of the scorer: scores do not depend on how a caller groups stamps, only (in the last bits) on this."""
+    """Fixed batch of the scorer: scores do not depend on how a caller groups stamps, only (in the last bits) on
+    this."""
     score_precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bfloat16 where the processor has it and the drift measured at training is within ``max_drift``."""
     max_drift: float = Field(default=0.1, gt=0)

@@ -1,8 +1,9 @@
 """MLflow: parameters, curves, figures and checkpoints of one training, with the way back to the orchestrator's run.
 
 A thin wrapper over ``MlflowClient``: no global active run, no environment, no start of a server; the caller gives the
-tracking URI (``sqlite:///...`` where there is no server) and the place for artefacts. A training that is continued after a
-kill continues its MLflow run: a run is found again by ``key``. Every method can be left out: training takes ``None``.
+tracking URI (``sqlite:///...`` where there is no server) and the place for artefacts. A training that is continued
+after a kill continues its MLflow run: a run is found again by ``key``. Every method can be left out: training takes
+``None``.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Tracking:
     ) -> Tracking:
         """Start a run, or take up the unfinished one with the same ``key``.
 
-        ``tags`` link back to the orchestrator (run id, its address, asset, partition); ``artifact_root`` is used when the
-        experiment is made.
+        ``tags`` link back to the orchestrator (run id, its address, asset, partition); ``artifact_root`` is used when
+        the experiment is made.
         """
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
@@ -74,7 +75,8 @@ class Tracking:
         return f"{self.uri}#experiments/{self.experiment_id}/runs/{self.run_id}"
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Parameters, in few calls. Those a continued run has already are left as they are (MLflow forbids a change)."""
+        """Parameters, in few calls. Those a continued run has already are left as they are (MLflow forbids a
+        change)."""
         new = {name: value for name, value in values.items() if name not in self._logged}
         rows = [Param(name, _text(value)[:_MAX_PARAM]) for name, value in new.items()]
         for start in range(0, len(rows), _MAX_BATCH):

@@ -1,0 +1,108 @@
+"""Columns of detectors: scores, training curves, metrics, thresholds and evaluation curves."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lens_assets.science.columns import cutouts
+from lens_assets.science.columns.registry import Column, Table
+from lens_assets.science.columns.surveys import GALAXY_ID, N
+
+_S4 = "science contract, detectors"
+_CUTOUTS = {column.name: column for column in cutouts.COLUMNS}
+N_POS = _CUTOUTS["n_pos"]
+
+
+def _number(name: str, meaning: str, source: str = _S4, lo: float | None = None, hi: float | None = None) -> Column:
+    return Column(name, pl.Float64, "", meaning, source, lo=lo, hi=hi, nullable=True)
+
+
+def _word(name: str, meaning: str, source: str = _S4, nullable: bool = False) -> Column:
+    return Column(name, pl.String, "", meaning, source, nullable=nullable)
+
+
+LOGIT = Column("logit", pl.Float32, "", "log-odds the detector gives, at the training sample's ratio of classes", _S4)
+SCORE = Column("score", pl.Float32, "", "1 / (1 + exp(-logit))", _S4, lo=0, hi=1, ucd="stat.probability")
+SCORES = Table("detector_scores", "one scored galaxy", (GALAXY_ID, LOGIT, SCORE), ("galaxy_id",))
+
+EPOCH = Column("epoch", pl.Int32, "", "number of the epoch, from 0", _S4, lo=0)
+_CURVE = (
+    Column("steps", pl.Int32, "", "optimiser steps so far", _S4, lo=0),
+    Column("lr", pl.Float64, "", "learning rate at the epoch's end", _S4, lo=0),
+    Column("train_loss", pl.Float64, "", "weighted cross-entropy over the epoch's draws", _S4, lo=0),
+    Column("select_loss", pl.Float64, "", "unweighted cross-entropy of the select rows", _S4, lo=0),
+    Column("select_auc", pl.Float64, "", "ROC AUC of the select rows", _S4, lo=0, hi=1),
+    Column("best", pl.Boolean, "", "the epoch whose weights are kept", _S4),
+)
+HISTORY = Table("detector_history", "one epoch of training", (EPOCH, *_CURVE), ("epoch",))
+
+SET = _word("set", "held-out (channels that train), independent, or evaluation (independence not known)")
+AXIS, STRATUM = _word("stratum_axis", "what the rows are divided by; all"), _word("stratum", "which part")
+METRIC = _word("metric", "auc, average_precision, recall, fpr, precision, ece, mce and variants")
+POINT = _word("threshold_name", "the operating point of a recall, fpr or precision; empty for the others")
+VALUE = _number("value", "the metric; null with a reason")
+BOUNDS = tuple(_CUTOUTS[f"{side}{level}"] for level in (68, 95) for side in ("lo", "hi"))  # `interval` names the method
+INTERVAL = _word("interval", "method of the bounds: wilson, class-bootstrap, bootstrap-with-threshold; empty without")
+WHY = _word("why_not", "why there is no value", nullable=True)
+METRICS = Table(
+    "detector_metrics",
+    "one metric of one stratum of one set",
+    (SET, AXIS, STRATUM, METRIC, POINT, VALUE, *BOUNDS, N, N_POS, INTERVAL, WHY),
+    ("set", "stratum_axis", "stratum", "metric", "threshold_name", "interval"),
+)
+
+NAME = _word("name", "p<score> for a fixed score, fpr<rate> for a false-positive rate")
+FPR = _number("fpr_target", "the false-positive rate asked for; null for fixed scores", lo=0, hi=1)
+CUT = _number("threshold", "a score at or above it is a detection; null when refused")
+CUT_LOGIT = _number("threshold_logit", "the same as a logit")
+N_NEG = Column("n_negatives", pl.Int64, "", "negatives of the threshold role", _S4, lo=0)
+N_ABOVE = Column("n_above", pl.Int64, "", "of these, at or above the threshold", _S4, lo=0, nullable=True)
+REFUSED = _word("refused", "why there is no threshold", nullable=True)
+THRESHOLDS = Table(
+    "detector_thresholds",
+    "one operating point",
+    (NAME, FPR, CUT, *BOUNDS, CUT_LOGIT, N_NEG, N_ABOVE, REFUSED),
+    ("name",),
+)
+
+_XY = (
+    _word("curve", "roc, pr, reliability or scores"),
+    _word("series", "which line of the curve"),
+    Column("point", pl.Int32, "", "number of the point along the line", _S4, lo=0),
+    _number("abscissa", "false-positive rate, recall, mean score, or logit"),
+    _number("ordinate", "recall, precision, fraction of lenses, or count"),
+)
+N_POINT = Column(
+    "n_point", pl.Int64, "", "rows behind the point of a reliability curve or histogram", _S4, lo=0, nullable=True
+)
+CURVES = Table(
+    "detector_curves",
+    "one point of one curve",
+    (SET, *_XY, BOUNDS[0], BOUNDS[1], N_POINT),
+    ("set", "curve", "series", "point"),
+)
+
+COLUMNS = (
+    LOGIT,
+    SCORE,
+    EPOCH,
+    *_CURVE,
+    SET,
+    AXIS,
+    STRATUM,
+    METRIC,
+    POINT,
+    VALUE,
+    INTERVAL,
+    WHY,
+    NAME,
+    FPR,
+    CUT,
+    CUT_LOGIT,
+    N_NEG,
+    N_ABOVE,
+    REFUSED,
+    *_XY,
+    N_POINT,
+)
+TABLES = (SCORES, HISTORY, METRICS, THRESHOLDS, CURVES)
