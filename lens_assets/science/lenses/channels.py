@@ -51,8 +51,7 @@ def read_channel(
     Raises
     ------
     BadInput : file, column and row of a table that cannot be read, lacks a column, has a grade the mapping does not
-        know,
-        right ascensions in hours, or no usable row at all.
+        know, right ascensions in hours, or no usable row at all.
     """
     path = Path(path)
     names = mapping.columns

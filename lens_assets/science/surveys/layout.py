@@ -1,7 +1,7 @@
 """Where things are in a Legacy Surveys data release: names of sweeps, bricks and coadds, and the closed-form brick
 grid.
 
-Pure arithmetic and strings; reading is in ``reader``. Facts: legacysurvey.org DR10 `files` page, and the brick grid
+Pure arithmetic and strings; reading is in ``release``. Facts: legacysurvey.org DR10 `files` page, and the brick grid
 checked against BRICKIDs of DR7 sweeps and DR10 stamps (662,174 bricks).
 """
 
