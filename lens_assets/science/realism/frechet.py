@@ -18,6 +18,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
@@ -67,6 +68,7 @@ def reduce_together(a: F64, b: F64, components: int) -> tuple[F64, F64]:
     return np.asarray(z[: len(a)], float), np.asarray(z[len(a) :], float)
 
 
+@threadpool_limits.wrap(limits=1)
 def frechet(
     a: npt.ArrayLike,
     b: npt.ArrayLike,

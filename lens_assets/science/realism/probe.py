@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator, seed_of
@@ -99,6 +100,7 @@ def _permuted(y: npt.NDArray[np.bool_], groups: I64, mixed: npt.NDArray[np.bool_
     return np.where(mixed[groups], y ^ flip[groups], first[groups])
 
 
+@threadpool_limits.wrap(limits=1)  # many small fits: BLAS threads only get in each other's way, and change last bits
 def linear_probe(
     a: npt.ArrayLike,
     b: npt.ArrayLike,
