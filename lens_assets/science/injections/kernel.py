@@ -221,6 +221,26 @@ def _jump(x, y, h, lens, parts):  # type: ignore[no-untyped-def]
     return total.max() - total.min()
 
 
+@compiled()
+def _hidden(dx, dy, bx, by, h, lens, parts):  # type: ignore[no-untyped-def]
+    """Bound for cells near the lens centre, where the Jacobian of the cell's middle says too little of its inner side.
+
+    The stretch of the map grows as theta_E / r, so a demagnified image may sit between the centre and the middle of the
+    cell; it then has a brightness of at most the component's core, or its flux times its magnification r / theta_E.
+    """
+    r = np.sqrt(dx * dx + dy * dy)
+    stretch = 1.0 + lens[5] / (np.sqrt(lens[2]) * max(r - 0.71 * h, 0.1 * h)) + abs(lens[6]) + abs(lens[7])
+    bound = 0.0
+    for k in range(parts.shape[0]):
+        px, py, q, c, s, inv_re, inv_n, b, amplitude, flux = parts[k]
+        u = c * (bx - px) + s * (by - py)
+        v = c * (by - py) - s * (bx - px)
+        if np.sqrt(q * u * u + v * v / q) < 0.71 * h * stretch / np.sqrt(q) + 2.0 / inv_re:
+            core = amplitude * exp_(b - b * exp_(inv_n * log_(0.1)))
+            bound += min(core, flux * max(r, 0.3 * h) / (max(lens[5], 1e-9) * h * h))
+    return bound
+
+
 BLOCK = 1024
 
 
@@ -245,6 +265,9 @@ def evaluate(x, y, h, lens, parts, inner, sb, err):  # type: ignore[no-untyped-d
             part = (p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9])
             _shine(bx, by, a11, a12, a22, h, part, s, e, rr_, d_)
         for i in range(m):
+            if abs(xs[i] - lens[0]) >= 2.5 * h or abs(ys[i] - lens[1]) >= 2.5 * h or lens[5] == 0.0:
+                continue
+            e[i] = max(e[i], _hidden(xs[i] - lens[0], ys[i] - lens[1], bx[i], by[i], h, lens, parts))
             if abs(xs[i] - lens[0]) < 1.5 * h and abs(ys[i] - lens[1]) < 1.5 * h:
                 e[i] = max(e[i], 2.0 * _jump(xs[i], ys[i], h, lens, parts))
         if not inner:
