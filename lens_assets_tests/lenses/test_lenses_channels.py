@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_assets.science.errors import BadInput
@@ -62,6 +62,7 @@ def test_a_cell_without_a_usable_redshift_is_no_number(text):
     assert math.isnan(values.redshift(text))
 
 
+@settings(deadline=None)
 @given(
     st.floats(0, 359.999), st.floats(-89.9, 89.9), st.sampled_from([("hmsdms", None), ("hmsdms", ":"), ("dms", None)])
 )
@@ -286,6 +287,7 @@ def test_a_confident_row_of_lenscat_is_a_visual_grade(tmp_path):
     assert rejections.counts == {"name without DESI-": 1}
 
 
+@settings(deadline=None)
 @given(st.floats(0, 360), st.floats(-90, 90))
 def test_position_names_are_safe_and_truncate(ra, dec):
     name = position_name(ra, dec)

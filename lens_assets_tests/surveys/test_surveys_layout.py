@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_assets.science.errors import BadInput
@@ -44,6 +44,7 @@ def test_the_bricks_of_six_real_stamps_have_their_names(ra, dec, name):
     assert layout.brick_at(ra, dec).name == name
 
 
+@settings(deadline=None)
 @given(POSITION)
 def test_the_brick_of_a_position_contains_it(position):
     ra, dec = position
@@ -53,6 +54,7 @@ def test_the_brick_of_a_position_contains_it(position):
     assert cell.ra1 - 1e-9 <= ra <= cell.ra2 + 1e-9
 
 
+@settings(deadline=None)
 @given(st.integers(1, layout.N_BRICKS))
 def test_a_brick_is_found_by_id_position_and_name(brickid):
     cell = layout.brick_of_id(brickid)
@@ -61,6 +63,7 @@ def test_a_brick_is_found_by_id_position_and_name(brickid):
     assert layout.brick_of_name(cell.name) == cell
 
 
+@settings(deadline=None)
 @given(st.integers(1, layout.N_BRICKS - 1))
 def test_bricks_of_a_row_share_an_edge_and_leave_no_gap(brickid):
     a, b = layout.brick_of_id(brickid), layout.brick_of_id(brickid + 1)
@@ -81,6 +84,7 @@ def test_a_name_that_no_brick_has_is_refused(name):
         layout.brick_of_name(name)
 
 
+@settings(deadline=None)
 @given(POSITION)
 def test_a_tile_key_round_trips_through_its_file_name(position):
     tile = layout.tile_at(*position)

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from astropy.io import fits
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_assets.science.columns.surveys import SWEEPS
@@ -102,6 +102,7 @@ def test_a_truncated_sweep_is_named_in_the_error(tmp_path, sweep_builder, cut):
     assert "truncated" in str(refused(path)) or "corrupt" in str(refused(path))
 
 
+@settings(deadline=None)
 @given(share=st.floats(0.0, 0.999))
 def test_no_prefix_of_a_sweep_is_ever_taken_for_one(tmp_path_factory, sweep_builder, share):
     columns, write = sweep_builder
@@ -261,6 +262,7 @@ def test_occupancy_counts_every_object_once_and_outside_values_in_their_own_bins
     assert {MISSING_BIN, BELOW_BIN, 5} <= set(table["depth_bin"])
 
 
+@settings(deadline=None)
 @given(st.floats(-5, 5))
 def test_a_bin_holds_its_lower_edge_and_not_its_upper(value):
     edges = [0.0, 1.0, 2.0]
