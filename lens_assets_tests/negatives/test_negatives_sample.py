@@ -291,3 +291,12 @@ def test_what_is_written_is_what_the_registry_describes(sky):
         assert dict(frame.schema) == {c.name: c.dtype for c in known.columns}
         assert known.violations(frame) == []
         assert known.conform(frame).height == frame.height
+
+
+def test_of_two_neighbouring_bins_the_one_with_more_to_spare_fills(sky):
+    s = Settings(negatives_per_positive=10, n2_share=0)
+    for spare, givers in (((5, 100), {"REX|11+": 20}), ((100, 5), {"REX|3-5": 20}), ((50, 50), {"REX|3-5": 20})):
+        pool = pool_of(sky, (spare[0], 10, spare[1]))
+        sample, _ = stratified_sample(pool, lenses(sky, (0, 3, 0)), s)
+        fills = sample.filter(pl.col("drawn_from") != "REX|6-10")
+        assert dict(fills["drawn_from"].value_counts().iter_rows()) == givers

@@ -87,7 +87,8 @@ class Table:
             high = int((values > column.hi).sum()) if column.hi is not None else 0
             if low or high:
                 problems.append(
-                    f"{column.name} [{column.unit}]: {low} below {column.lo}, {high} above {column.hi} of {values.len()}"
+                    f"{column.name} [{column.unit}]: {low} below {column.lo}, "
+                    f"{high} above {column.hi} of {values.len()}"
                 )
         return problems
 

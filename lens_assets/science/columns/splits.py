@@ -47,7 +47,8 @@ SPLITS = Table(
     "one lens or non-lens with the set and role it plays",
     (
         surveys.GALAXY_ID, surveys.TILE, surveys.BRICKNAME, surveys.BRICKID, surveys.RA, surveys.DEC, surveys.CELL,
-        LABEL, lenses.WEIGHT, TIER, SYSTEM_ID, lenses.CHANNELS, lenses.USE, POOL, negatives.N2_CATEGORY, DEPLOYMENT_WEIGHT,
+        LABEL, lenses.WEIGHT, TIER, SYSTEM_ID, lenses.CHANNELS, lenses.USE, POOL, negatives.N2_CATEGORY,
+        DEPLOYMENT_WEIGHT,
         *_OF_OBJECT, lenses.THETA_E, SPLIT, ROLE,
     ),
     ("galaxy_id",),
