@@ -118,12 +118,13 @@ def load(path: str | Path, surface: str | None = None) -> SelectionFunction:
         raise ValueError(f"no surface {surface!r}; there are {', '.join(header['surfaces'])}")
     names = [f"{kind}_{side}{level}" for kind in ("total", "host") for level in (68, 95) for side in ("lo", "hi")]
     read = ["operating_point", "completeness", "n_injections", "n_unique_hosts", "support", *names]
-    table = pq.read_table(headers[0].with_suffix(".parquet"), columns=read, filters=[("surface", "=", surface)])
-    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in read}
+    table = pq.ParquetFile(headers[0].with_suffix(".parquet")).read(columns=["surface", *read])
+    mine = table["surface"].to_numpy() == surface
+    columns = {name: table[name].to_numpy()[mine] for name in read}
     sky = None
     if (folder / "sky.parquet").is_file():
-        t = pq.read_table(folder / "sky.parquet", columns=["cell", "sky_psf", "sky_depth"])
-        sky = {name: t[name].to_numpy(zero_copy_only=False) for name in t.column_names}
+        t = pq.ParquetFile(folder / "sky.parquet").read(columns=["cell", "sky_psf", "sky_depth"])
+        sky = {name: t[name].to_numpy() for name in t.column_names}
     return SelectionFunction(header, surface, columns, sky)
 
 

@@ -71,16 +71,16 @@ def closure(
     ]
     for t, centre in enumerate(grid.theta_e.centres):
         groups.append(("theta_e", (centre, None, None), index[0] == t, int(left_out[t])))
-    for c in np.flatnonzero(n >= min_per_cell).tolist():
-        at = tuple(a.centres[i[c]] for a, i in zip(grid.axes, index, strict=True))
-        groups.append(("cell", (at[0], at[1], at[2]), np.arange(grid.size) == c, 0))
-    column = index[1] * len(grid.depth) + index[2]
-    out = [_row(rows, level, at, n * mine, k * mine, column, lost) for level, at, mine, lost in groups]
+    for number in np.flatnonzero(n >= min_per_cell).tolist():
+        at = tuple(a.centres[i[number]] for a, i in zip(grid.axes, index, strict=True))
+        groups.append(("cell", (at[0], at[1], at[2]), np.arange(grid.size) == number, 0))
+    shared = index[1] * len(grid.depth) + index[2]
+    out = [_row(rows, level, at, n * mine, k * mine, shared, lost) for level, at, mine, lost in groups]
     frame = pl.DataFrame([{"operating_point": point.name, **row} for row in out], infer_schema_length=None)
     return CLOSURE.conform(nulls(frame))
 
 
-def summary(frame: pl.DataFrame, family_error: float = 0.01) -> dict[str, Any]:
+def summary(frame: pl.DataFrame, family_error: float = 0.05) -> dict[str, Any]:
     """Whether the surface closes: the share of compared theta_E rows inside, and the smallest probability after Holm.
 
     ``closes`` is ``None`` when nothing could be compared, else whether no row at all contradicts the surface at
@@ -95,13 +95,8 @@ def summary(frame: pl.DataFrame, family_error: float = 0.01) -> dict[str, Any]:
     for level in ("inside68", "inside95"):
         k, m = int(rows[level].sum()), rows.height
         interval = wilson(k, m, 0.95)
-        out[level] = {
-            "rows": m,
-            "inside": k,
-            "lo95": float(interval.lo),
-            "hi95": float(interval.hi),
-            "interval": interval.name,
-        }
+        span = [float(interval.lo), float(interval.hi)]
+        out[level] = {"rows": m, "inside": k, "share95": span, "interval": interval.name}
     whole = compared.filter(pl.col("closure_level") == "all")
     out["difference"] = float(whole["difference"][0]) if whole.height else None
     return out

@@ -54,7 +54,9 @@ def unseen_lenses(truth: pl.DataFrame, sample: pl.DataFrame, sweeps: pl.DataFram
         kept = rows.filter(keep.fill_null(True))
         rejected.add(reason, rows.height - kept.height)
         rows = kept
-    survey = sweeps.select("galaxy_id", "brickname", "psfsize_r", "depth_r", pl.col("ra").alias("ra_s"), pl.col("dec").alias("dec_s"))
+    survey = sweeps.select(
+        "galaxy_id", "brickname", "psfsize_r", "depth_r", pl.col("ra").alias("ra_s"), pl.col("dec").alias("dec_s")
+    )
     found = rows.join(survey, left_on="true_galaxy_id", right_on="galaxy_id", how="inner")
     rejected.add("no object in the sweeps", rows.height - found.height)
     rejected.check(truth.height, found.height)
@@ -67,9 +69,7 @@ def unseen_lenses(truth: pl.DataFrame, sample: pl.DataFrame, sweeps: pl.DataFram
     )  # fmt: skip
 
 
-def score_lenses(
-    lenses: pl.DataFrame, release: ReleaseLike, scorer: Scorer, settings: CutoutSettings
-) -> pl.DataFrame:
+def score_lenses(lenses: pl.DataFrame, release: ReleaseLike, scorer: Scorer, settings: CutoutSettings) -> pl.DataFrame:
     """``lenses`` with ``score``: cut from the bricks and scored; null where the stamp was rejected."""
     parts = []
     for (name,), rows in sorted(lenses.partition_by("brickname", as_dict=True).items()):

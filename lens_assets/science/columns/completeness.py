@@ -28,7 +28,7 @@ def _bounds(prefix: str, meaning: str, source: str) -> tuple[Column, ...]:
             lo=0,
             hi=1,
             nullable=True,
-            ucd=f"stat.{'min' if side == 'lo' else 'max'};stat.probability",
+            ucd=f"stat.probability;stat.{'min' if side == 'lo' else 'max'}",
         )
         for level in (68, 95)
         for side in ("lo", "hi")
@@ -102,7 +102,13 @@ TOTAL_METHOD = Column(
     "total_method", pl.String(), "", "how the published interval was made", "completeness.combine", ucd="meta.note"
 )
 MEAN_SCORE = Column(
-    "mean_score", pl.Float64(), "", "mean detector score of the cell's injections", _S7, nullable=True, ucd="stat.mean"
+    "mean_score",
+    pl.Float64(),
+    "",
+    "mean detector score of the cell's injections",
+    _S7,
+    nullable=True,
+    ucd="stat.value;stat.mean",
 )
 MEAN_SNR = Column(
     "mean_arc_snr",
@@ -195,7 +201,7 @@ WHERE_DEPTH = Column(
 )
 
 INJECTION = Column("injection", pl.String(), "", "injection_id", "injections", ucd="meta.id")
-HOST_ID = Column("host", pl.String(), "", "galaxy_id of the host", "injections", ucd="meta.id;meta.parent")
+HOST_ID = Column("host", pl.String(), "", "galaxy_id of the host", "injections", ucd="meta.id.parent")
 HOST_TYPE = Column("host_type", pl.String(), "", "TYPE of the host", "DR10 sweeps", nullable=True, ucd="src.morph.type")
 SCORE = Column("injection_score", pl.Float64(), "", "detector score", "detector", ucd="stat.value")
 SNR = Column("injection_snr", pl.Float64(), "", "arc signal-to-noise", "injections", nullable=True, ucd="stat.snr")

@@ -1,7 +1,7 @@
 """The detectability gate on the platform's tables: calibrated on lenses and random galaxies, applied to injections.
 
-Random galaxies are negatives of the representative pool (N1) as they come. Galaxies that host injections are left out, so
-that the gate is not set on the very pixels it later judges.
+Random galaxies are negatives of the representative pool (N1) as they come. Galaxies that host injections are left
+out, so that the gate is not set on the very pixels it later judges.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ def statistics(ids: list[str], stamps: StampSource) -> np.ndarray[Any, np.dtype[
     return np.concatenate([np.empty(0), *found])
 
 
-def with_observable(
-    batches: pl.DataFrame, gates: pl.DataFrame, scores: pl.DataFrame, spec: GateSpec
-) -> pl.DataFrame:
+def with_observable(batches: pl.DataFrame, gates: pl.DataFrame, scores: pl.DataFrame, spec: GateSpec) -> pl.DataFrame:
     """Injections with their score and the gate's word (null where the gate could not be measured), one row each."""
     seen = gates.with_columns(
         observable=pl.when(pl.col("gate_statistic").is_not_null()).then(

@@ -11,6 +11,12 @@ trials, and a binomial interval on them is too narrow. Two independent treatment
 ``host_bootstrap``  percentile bootstrap over hosts of sum k / sum n: the cross-check. It is degenerate at k = 0 and
                     at k = n, and too narrow for few hosts, which is why it is not the published one.
 
+Simulated with 8 to 200 hosts used 1 to 25 times, mu of 0.03, 0.3 and 0.85 and correlations of 0 to 0.7, the first
+covers 0.63 to 0.80 at 68 % in nine of ten cases and 0.89 to 0.995 at 95 %; the extremes at 68 %, 0.49 and 0.90, are
+few hosts of correlation 0.7. A binomial interval covers down to 0.08 and 0.16. A Jeffreys interval about k / n on the
+effective n was tried too: with hosts of unequal use it covers down to 0.53 and 0.84. The price of the posterior: k /
+n need not lie in its middle (0.4 half-widths off at one sigma), and the interval is extended to hold it.
+
 The likelihood in the (mu, rho) form, without gamma functions (Skellam 1948; Griffiths 1973, doi:10.2307/2529131):
 
     ln L = sum_j A_j ln(mu(1-rho) + j rho) + B_j ln((1-mu)(1-rho) + j rho) - D_j ln((1-rho) + j rho),

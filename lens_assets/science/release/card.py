@@ -44,8 +44,8 @@ def model_card(
     out += [
         "## What it is",
         "",
-        "The probability that a strong lens of a given Einstein radius, under given seeing and depth, scores at or above",
-        f"a threshold of the detector, measured by injection and recovery. Surface: `{primary}`"
+        "The probability that a strong lens of a given Einstein radius, under given seeing and depth, scores at or",
+        f"above a threshold of the detector, measured by injection and recovery. Surface: `{primary}`"
         + (f", one of {len(surfaces)}" if len(surfaces) > 1 else "")
         + ".",
         "",

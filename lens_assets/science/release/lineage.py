@@ -1,4 +1,5 @@
-"""The way back: from a surface to its injections, hosts, cutouts, sweeps and catalogues, by the digests each was made from."""
+"""The way back: from a surface to its injections, hosts, cutouts, sweeps and catalogues, by the digests each was made
+from."""
 
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ _INPUT = re.compile(r"([A-Za-z0-9_]+)\[(.+)\]")
 
 
 def trace(store: Store, artefact: Artefact) -> dict[str, Any]:
-    """Every artefact that ``artefact`` depends on: its digest and what made it (code, settings, inputs), by asset[partition].
+    """Every artefact that ``artefact`` depends on: its digest and what made it (code, settings, inputs), by
+    asset[partition].
 
-    Follows what the manifests state, so an input that has since been replaced is listed with the digest that was used, and
-    ``replaced`` says so. No time, host or run: the same content gives the same lineage.
+    Follows what the manifests state, so an input that has since been replaced is listed with the digest that was
+    used, and ``replaced`` says so. No time, host or run: the same content gives the same lineage.
     """
     found: dict[str, Any] = {}
     waiting = [artefact]

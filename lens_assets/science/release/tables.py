@@ -79,7 +79,7 @@ def ecsv(frame: pl.DataFrame, table: Table, path: Path, name: str, about: Mappin
     from astropy.table import Column, MaskedColumn
     from astropy.table import Table as AstropyTable
 
-    made = AstropyTable(meta={"name": name, **about})
+    made = AstropyTable(meta={**about, "release": about["name"], "name": name})
     for c in table.columns:
         series = frame[c.name]
         meta = {"ucd": c.ucd, "source": c.source}
