@@ -45,7 +45,7 @@ def _centre(theta_e, psf, depth):
 
 
 def injections(seed=0, per_cell=120, hosts_per_cell=20, settings=SMALL, skip=(), few=(), shift=0.0):
-    """Injections into hosts that sit at the centre of each PSF x depth cell; ``skip`` and ``few`` are (psf, depth) indices."""
+    """Injections into hosts that sit at the centres of cells; ``skip`` and ``few`` hold (psf, depth) indices."""
     rng = np.random.default_rng(seed)
     frames = []
     for i, psf in enumerate(settings.psf):

@@ -121,7 +121,7 @@ def test_bins_may_stand_for_the_hosts_own_values_but_may_not_contradict_them(bui
         pl.Series("depth_bin", surface.grid.depth.index(raw["depth_r"])),
     )
     assert build(bins.drop("psfsize_r", "depth_r"), simulated.NO_GO).cells.equals(surface.cells)
-    with pytest.raises(BadInput, match="psf_bin.*lies in bin"):
+    with pytest.raises(BadInput, match=r"psf_bin.*lies in bin"):
         build(bins.with_columns((pl.col("psf_bin") + 1).alias("psf_bin")))
 
 
@@ -134,7 +134,7 @@ def test_the_order_of_rows_does_not_change_a_surface(build, simulated, surface):
 
 def test_repeated_injections_and_missing_columns_are_named(build, simulated):
     raw = simulated.injections()
-    with pytest.raises(BadInput, match="injection_id.*repeat"):
+    with pytest.raises(BadInput, match=r"injection_id.*repeat"):
         build(pl.concat([raw, raw.head(1)]))
     with pytest.raises(BadInput, match="score"):
         build(raw.drop("score"))

@@ -106,11 +106,12 @@ def _row(
     cells: pl.DataFrame, level: str, at: tuple[Any, Any, Any], n: Any, k: Any, column: Any, lost: int
 ) -> dict[str, Any]:
     total, found = int(n.sum()), int(k.sum())
+    counted = {lv: jeffreys([found], [total], lv) for lv in _LEVELS}
     row: dict[str, Any] = {
         "closure_level": level, "at_theta_e": at[0], "at_psf": at[1], "at_depth": at[2],
         "n_true_lenses": total, "n_true_found": found, "n_true_unsupported": lost,
         "true_completeness": found / total if total else None,
-        **{name: float(v[0]) for name, v in bounds("true", {lv: jeffreys([found], [total], lv) for lv in _LEVELS}).items()},
+        **{name: float(v[0]) for name, v in bounds("true", counted).items()},
     }  # fmt: skip
     if not total:
         empty = (
