@@ -29,10 +29,12 @@ SMALL = Settings(per_cell=6, max_host_reuse=3, psf_centres=(1.2, 1.35), depth_ce
 def sample(n: int = 400, seed: int = 0) -> pl.DataFrame:
     g = np.random.default_rng(seed)
     return pl.DataFrame({
-        "galaxy_id": [f"10002-{1000 + i % 37}-{i}" for i in range(n)], "tile": "000m005", "type": g.choice(["SER", "DEV", "REX"], n),
+        "galaxy_id": [f"10002-{1000 + i % 37}-{i}" for i in range(n)], "tile": "000m005",
+        "type": g.choice(["SER", "DEV", "REX"], n),
         "split": "test", "role": "host", "label": 0, "gr": g.uniform(0.2, 2.2, n), "sersic": g.uniform(0.5, 6, n),
         "shape_e1": g.normal(0, 0.2, n), "shape_e2": g.normal(0, 0.2, n),
-        **{f"psfsize_{b}": g.uniform(1.0, 1.6, n) for b in "grz"}, **{f"depth_{b}": g.uniform(23, 24.5, n) for b in "grz"},
+        **{f"psfsize_{b}": g.uniform(1.0, 1.6, n) for b in "grz"},
+        **{f"depth_{b}": g.uniform(23, 24.5, n) for b in "grz"},
         **{f"mag_{b}": g.uniform(17, 22, n) for b in "grz"},
     })  # fmt: skip
 
@@ -45,7 +47,9 @@ class Stamps:
 
     def images(self, galaxy_ids: Sequence[str]) -> np.ndarray:
         seeds = [int(i.split("-")[2]) for i in galaxy_ids]
-        return np.stack([np.random.default_rng(s).normal(0, SIGMA[:, None, None], (3, 101, 101)) for s in seeds]).astype("f4") * np.float32(self.factor)
+        return np.stack(
+            [np.random.default_rng(s).normal(0, SIGMA[:, None, None], (3, 101, 101)) for s in seeds]
+        ).astype("f4") * np.float32(self.factor)
 
     def invvar(self, galaxy_ids: Sequence[str]) -> np.ndarray:
         white = (SIGMA / noise.RESAMPLED_SIGMA["brick"] * self.factor) ** -2
@@ -88,7 +92,13 @@ def test_draws_follow_the_priors_and_colours_are_correlated_as_stated(variants: 
     r_z = (rows["source_mag_r"] - rows["source_mag_z"]).to_numpy()
     assert abs(np.median(g_r) - prior.g_r.mean) < 0.03
     assert np.corrcoef(g_r, r_z)[0, 1] == pytest.approx(prior.colour_correlation, abs=0.06)
-    assert kstest(rows["source_re"].to_numpy(), lambda x: np.interp(x, prior.re.ppf(np.linspace(0, 1, 5001)), np.linspace(0, 1, 5001))).pvalue > 0.01
+    assert (
+        kstest(
+            rows["source_re"].to_numpy(),
+            lambda x: np.interp(x, prior.re.ppf(np.linspace(0, 1, 5001)), np.linspace(0, 1, 5001)),
+        ).pvalue
+        > 0.01
+    )
     angle = np.arctan2(rows["source_y"].to_numpy(), rows["source_x"].to_numpy())
     assert kstest((angle + np.pi) / (2 * np.pi), "uniform").pvalue > 0.01
 
@@ -101,7 +111,11 @@ def test_quantiles_of_every_prior_are_finite_and_inside_its_bounds(u: float) -> 
             distribution = getattr(priors, name)
             value = float(distribution.ppf(np.array([u]))[0])
             assert np.isfinite(value)
-            assert getattr(distribution, "lo", -np.inf) - 1e-9 <= value <= getattr(distribution, "hi", 1.0 if name == "source_q" else np.inf) + 1e-9
+            assert (
+                getattr(distribution, "lo", -np.inf) - 1e-9
+                <= value
+                <= getattr(distribution, "hi", 1.0 if name == "source_q" else np.inf) + 1e-9
+            )
 
 
 def test_a_calibrated_prior_is_refused_until_it_is_fitted() -> None:
@@ -123,8 +137,8 @@ def test_prior_digests_change_with_a_number() -> None:
 
 def test_the_shipped_variants_are_the_promised_ones_and_their_pairs_exist(variants: dict[str, Variant]) -> None:
     assert set(variants) >= {
-        "sersic-population", "clumpy-population", "sersic-published", "point-source", "sersic-nonoise", "sersic-gaussian-psf",
-        "null-gain",
+        "sersic-population", "clumpy-population", "sersic-published", "point-source", "sersic-nonoise",
+        "sersic-gaussian-psf", "null-gain",
     }  # fmt: skip
     digests = [v.digest for v in variants.values()]
     assert len(set(digests)) == len(digests)
@@ -158,15 +172,22 @@ def test_hosts_and_rejections_add_up_and_outside_is_counted() -> None:
     assert choice.rejections.counts["a lens or candidate"] == 40
     assert choice.rejections.counts["role is not host"] == 40
     assert choice.rejections.counts["outside the grid"] > 50
-    assert choice.hosts["psfsize_r"].min() >= 1.125 and choice.hosts["psfsize_r"].max() < 1.425
+    assert choice.hosts["psfsize_r"].min() >= 1.125
+    assert choice.hosts["psfsize_r"].max() < 1.425
     assert INJECTION_HOSTS.violations(choice.hosts) == []
-    assert choice.cells["n_hosts"].sum() == choice.hosts.height and choice.cells.height == 4
+    assert choice.cells["n_hosts"].sum() == choice.hosts.height
+    assert choice.cells.height == 4
 
 
 def test_a_training_galaxy_can_never_host() -> None:
     table = sample(20)
     with pytest.raises(BadInput, match="training"):
-        choose_hosts(table.with_columns(split=pl.when(pl.col("galaxy_id") == table["galaxy_id"][3]).then(pl.lit("train")).otherwise("split")), SMALL)
+        choose_hosts(
+            table.with_columns(
+                split=pl.when(pl.col("galaxy_id") == table["galaxy_id"][3]).then(pl.lit("train")).otherwise("split")
+            ),
+            SMALL,
+        )
     double = pl.concat([table, table[:1].with_columns(split=pl.lit("train"), role=pl.lit("train"))])
     with pytest.raises(BadInput, match="training"):
         choose_hosts(double, SMALL)
@@ -176,27 +197,35 @@ def test_matched_hosts_are_massive_early_types() -> None:
     table = sample(4000)
     matched = choose_hosts(table, SMALL, "matched").hosts.join(table.select("galaxy_id", "sersic"), on="galaxy_id")
     assert 0 < matched.height < choose_hosts(table, SMALL).hosts.height
-    assert matched.filter((pl.col("type") == "REX") | ((pl.col("type") == "SER") & (pl.col("sersic") <= 2.5))).height == 0
-    assert matched["gr"].min() >= 1.17 and matched["mag_r"].max() <= 21.32
+    assert (
+        matched.filter((pl.col("type") == "REX") | ((pl.col("type") == "SER") & (pl.col("sersic") <= 2.5))).height == 0
+    )
+    assert matched["gr"].min() >= 1.17
+    assert matched["mag_r"].max() <= 21.32
 
 
 def test_hosts_do_not_depend_on_the_order_of_rows() -> None:
     table = sample()
     capped = SMALL.model_copy(update={"max_hosts_per_cell": 7})
-    assert choose_hosts(table, capped).hosts.equals(choose_hosts(table.sample(fraction=1, shuffle=True, seed=1), capped).hosts)
+    assert choose_hosts(table, capped).hosts.equals(
+        choose_hosts(table.sample(fraction=1, shuffle=True, seed=1), capped).hosts
+    )
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_fills_each_cell_and_says_how_often_a_host_is_used(hosts: pl.DataFrame, variants: dict[str, Variant]) -> None:
+def test_a_batch_fills_each_cell_and_says_how_often_a_host_is_used(
+    hosts: pl.DataFrame, variants: dict[str, Variant]
+) -> None:
     rows = plan_batch(hosts, variants["sersic-population"], 1.25, SMALL)
     assert rows.group_by("psf_bin", "depth_bin").len()["len"].to_list() == [6] * 4
     few = hosts.group_by("psf_bin", "depth_bin").head(1)
     short = plan_batch(few, variants["sersic-population"], 1.25, SMALL)
-    assert short.height == 4 * 3  # one host, three uses, and nothing invented
+    assert short.height == 4 * 3  # one host, three uses: nothing is invented
     assert short["host_reuse"].to_list() == [3] * 12
-    assert rows["injection_id"].is_unique().all() and rows["injection_id"].is_sorted()
+    assert rows["injection_id"].is_unique().all()
+    assert rows["injection_id"].is_sorted()
 
 
 def test_a_plan_is_the_same_whatever_the_order_of_hosts(hosts: pl.DataFrame, variants: dict[str, Variant]) -> None:
@@ -206,8 +235,19 @@ def test_a_plan_is_the_same_whatever_the_order_of_hosts(hosts: pl.DataFrame, var
 
 def test_paired_variants_share_hosts_geometry_and_source(hosts: pl.DataFrame, variants: dict[str, Variant]) -> None:
     base = plan_batch(hosts, variants["sersic-population"], 1.0, SMALL)
-    shared = [c for c in base.columns if c not in ("injection_id", "variant", "noise", "family", "inner_image", "prior_digest") and "clump" not in c]
-    for name in ("sersic-nonoise", "null-gain", "sersic-gaussian-psf", "point-source", "clumpy-population", "sersic-noinner"):
+    shared = [
+        c
+        for c in base.columns
+        if c not in ("injection_id", "variant", "noise", "family", "inner_image", "prior_digest") and "clump" not in c
+    ]
+    for name in (
+        "sersic-nonoise",
+        "null-gain",
+        "sersic-gaussian-psf",
+        "point-source",
+        "clumpy-population",
+        "sersic-noinner",
+    ):
         assert plan_batch(hosts, variants[name], 1.0, SMALL).select(shared).equals(base.select(shared)), name
     other = plan_batch(hosts, variants["sersic-population"], 1.0, SMALL, seed=5)
     assert not np.any(other["source_mag_r"].to_numpy() == base["source_mag_r"].to_numpy())
@@ -218,7 +258,12 @@ def test_the_lens_follows_its_host_on_the_sky(variants: dict[str, Variant]) -> N
     table = sample(600)
     angles = {}
     for name, e1, e2 in (("north", 0.4, 0.0), ("north-east", 0.0, 0.4)):
-        rows = plan_batch(choose_hosts(table.with_columns(shape_e1=pl.lit(e1), shape_e2=pl.lit(e2)), SMALL).hosts, variants["sersic-population"], 1.0, SMALL)
+        rows = plan_batch(
+            choose_hosts(table.with_columns(shape_e1=pl.lit(e1), shape_e2=pl.lit(e2)), SMALL).hosts,
+            variants["sersic-population"],
+            1.0,
+            SMALL,
+        )
         angles[name] = np.degrees(0.5 * np.angle(np.mean(np.exp(2j * rows["phi_lens"].to_numpy())))) % 180
         assert rows["q_lens"].mean() == pytest.approx(0.6 / 1.4, abs=0.05)
     assert angles["north"] == pytest.approx(90, abs=6)
@@ -243,7 +288,8 @@ def test_a_batch_of_another_host_set_is_refused(hosts: pl.DataFrame, variants: d
 
 def test_no_hosts_give_an_empty_batch_with_all_columns(hosts: pl.DataFrame, variants: dict[str, Variant]) -> None:
     empty = measure_truth(plan_batch(hosts.clear(), variants["sersic-population"], 1.0, SMALL), Stamps(), SMALL)
-    assert empty.height == 0 and empty.columns == INJECTION_BATCH.names
+    assert empty.height == 0
+    assert empty.columns == INJECTION_BATCH.names
 
 
 # --- noise -----------------------------------------------------------------------------------------------------------
@@ -255,7 +301,8 @@ def test_the_measured_gain_reproduces_the_sky_and_scales_with_depth() -> None:
     gain = noise.measure_gain(deep.images(ids), deep.invvar(ids))
     assert noise.check_gain(deep.images(ids), deep.invvar(ids), gain).passed
     np.testing.assert_allclose(noise.measure_gain(shallow.images(ids), shallow.invvar(ids)), gain / 4, rtol=1e-5)
-    assert (gain > 1e4).all() and (gain < 6e4).all()
+    assert (gain > 1e4).all()
+    assert (gain < 6e4).all()
     by_scatter = noise.measure_gain(deep.images(ids), deep.invvar(ids), method="mad")
     np.testing.assert_allclose(by_scatter / gain, 1, atol=0.15)
 
@@ -263,7 +310,8 @@ def test_the_measured_gain_reproduces_the_sky_and_scales_with_depth() -> None:
 def test_a_constant_gain_of_150_fails_the_self_test() -> None:
     ids = [f"1-1-{i}" for i in range(10)]
     check = noise.check_gain(Stamps().images(ids), Stamps().invvar(ids), np.full((10, 3), 150.0))
-    assert not check.passed and max(check.ratio) < 0.02
+    assert not check.passed
+    assert max(check.ratio) < 0.02
 
 
 def test_a_stamp_without_background_is_named() -> None:
@@ -281,7 +329,11 @@ def test_photon_noise_has_the_mean_and_variance_of_poisson(mean: float) -> None:
     kurtosis = np.sqrt((2 + 1 / mean) / z.size)
     assert excess.var() / mean == pytest.approx(1, abs=5 * kurtosis + 0.003)
     if mean < 40:
-        np.testing.assert_allclose(excess[:200] + mean, poisson.ppf(0.5 * (1 + np.vectorize(__import__("math").erf)(z[:200] / np.sqrt(2))), mean), atol=1e-9)
+        np.testing.assert_allclose(
+            excess[:200] + mean,
+            poisson.ppf(0.5 * (1 + np.vectorize(__import__("math").erf)(z[:200] / np.sqrt(2))), mean),
+            atol=1e-9,
+        )
 
 
 def test_noise_is_exactly_zero_where_no_arc_is_and_the_background_keeps_its_variance() -> None:
@@ -290,7 +342,8 @@ def test_noise_is_exactly_zero_where_no_arc_is_and_the_background_keeps_its_vari
     arc[:, 40:60, 40:60] = 0.02
     image, new = noise.add_arc(host, weight, arc, np.full(3, 3e4), np.random.default_rng(0))
     outside = arc == 0
-    assert image[outside].tobytes() == host[outside].tobytes() and new[outside].tobytes() == weight[outside].tobytes()
+    assert image[outside].tobytes() == host[outside].tobytes()
+    assert new[outside].tobytes() == weight[outside].tobytes()
     added = (image - host - arc)[~outside].astype(float)
     assert added.var() == pytest.approx(0.02 / 3e4, rel=0.15)
     np.testing.assert_allclose(1 / new[~outside] - 1 / weight[~outside], 0.02 / 3e4, rtol=2e-2)
@@ -300,11 +353,14 @@ def test_invalid_pixels_stay_invalid() -> None:
     host, weight = Stamps().images(["1-1-4"])[0], np.array(Stamps().invvar(["1-1-4"])[0])
     weight[0, 50, 50] = 0
     _, new = noise.add_arc(host, weight, np.full((3, 101, 101), 0.01, "f4"), np.full(3, 3e4), np.random.default_rng(0))
-    assert new[0, 50, 50] == 0 and (new > 0).sum() == weight.size - 1
+    assert new[0, 50, 50] == 0
+    assert (new > 0).sum() == weight.size - 1
 
 
 def test_zero_flux_returns_the_host_bit_for_bit(hosts: pl.DataFrame, variants: dict[str, Variant]) -> None:
-    rows = plan_batch(hosts, variants["sersic-population"], 1.0, SMALL).with_columns(pl.lit(np.inf).alias(f"source_mag_{b}") for b in "grz")
+    rows = plan_batch(hosts, variants["sersic-population"], 1.0, SMALL).with_columns(
+        pl.lit(np.inf).alias(f"source_mag_{b}") for b in "grz"
+    )
     for name in ("sersic-population", "sersic-nonoise", "null-gain"):
         same = rows.with_columns(variant=pl.lit(name))
         for chunk in inject(same, Stamps(), SMALL):
@@ -313,11 +369,15 @@ def test_zero_flux_returns_the_host_bit_for_bit(hosts: pl.DataFrame, variants: d
             assert chunk.invvar.tobytes() == Stamps().invvar(ids).tobytes()
 
 
-def test_the_null_gain_is_the_noiseless_variant_and_a_low_gain_is_not(hosts: pl.DataFrame, variants: dict[str, Variant]) -> None:
+def test_the_null_gain_is_the_noiseless_variant_and_a_low_gain_is_not(
+    hosts: pl.DataFrame, variants: dict[str, Variant]
+) -> None:
     clean = images(plan_batch(hosts, variants["sersic-nonoise"], 1.5, SMALL))
     null = images(plan_batch(hosts, variants["null-gain"], 1.5, SMALL))
     noisy = images(plan_batch(hosts, variants["sersic-population"], 1.5, SMALL))
-    arcs = np.concatenate([c.arcs.images for c in inject(plan_batch(hosts, variants["sersic-nonoise"], 1.5, SMALL), Stamps(), SMALL)])
+    arcs = np.concatenate(
+        [c.arcs.images for c in inject(plan_batch(hosts, variants["sersic-nonoise"], 1.5, SMALL), Stamps(), SMALL)]
+    )
     assert np.abs(null - clean).max() <= 6e-6 * np.sqrt(arcs.max()) + 1e-6
     np.testing.assert_array_equal(null[arcs == 0], clean[arcs == 0])
     assert np.abs(noisy - clean).max() > 1e-4
@@ -329,7 +389,8 @@ def test_variants_share_their_photon_deviates(hosts: pl.DataFrame, variants: dic
     copy = replace_name(base, "copy")
     a = next(inject(plan_batch(hosts, base, 2.0, SMALL), Stamps(), SMALL))
     b = next(inject(plan_batch(hosts, copy, 2.0, SMALL), Stamps(), SMALL, copy))
-    assert a.images.tobytes() == b.images.tobytes() and a.invvar.tobytes() == b.invvar.tobytes()
+    assert a.images.tobytes() == b.images.tobytes()
+    assert a.invvar.tobytes() == b.invvar.tobytes()
 
 
 def replace_name(variant: Variant, name: str) -> Variant:
@@ -342,13 +403,19 @@ def replace_name(variant: Variant, name: str) -> Variant:
 def test_truth_is_measured_complete_and_in_range(hosts: pl.DataFrame, variants: dict[str, Variant]) -> None:
     rows = plan_batch(hosts, variants["sersic-population"], 1.25, SMALL)
     table = measure_truth(rows, Stamps(), SMALL)
-    assert table.height == rows.height and INJECTION_BATCH.violations(table) == []
+    assert table.height == rows.height
+    assert INJECTION_BATCH.violations(table) == []
     lensed = 22.5 - 2.5 * np.log10(10 ** (0.4 * (22.5 - table["source_mag_r"])) * table["magnification"])
     np.testing.assert_allclose(table["lensed_mag_r"], lensed, atol=1e-6)
     assert (table["magnification"] > 1).all()
     shuffled = measure_truth(rows.sample(fraction=1, shuffle=True, seed=3), Stamps(), SMALL)
     assert shuffled.equals(table)
-    assert measure_truth(plan_batch(hosts, variants["sersic-nonoise"], 1.25, SMALL), Stamps(), SMALL)["gain_r"].null_count() == rows.height
+    assert (
+        measure_truth(plan_batch(hosts, variants["sersic-nonoise"], 1.25, SMALL), Stamps(), SMALL)[
+            "gain_r"
+        ].null_count()
+        == rows.height
+    )
 
 
 def test_the_arc_snr_is_that_of_a_matched_filter() -> None:
@@ -358,7 +425,9 @@ def test_the_arc_snr_is_that_of_a_matched_filter() -> None:
     arc[0, :, 42:60, 60:64] = 0.01
     weight = np.full_like(arc, 0.005**-2)
     template = arc[0, 1].astype(float)
-    flux = [(template * (template + g.normal(0, 0.005, template.shape))).sum() / (template**2).sum() for _ in range(400)]
+    flux = [
+        (template * (template + g.normal(0, 0.005, template.shape))).sum() / (template**2).sum() for _ in range(400)
+    ]
     assert arc_snr(arc, weight, (4, 16))[0, 1] == pytest.approx(1 / np.std(flux), rel=0.12)
 
 

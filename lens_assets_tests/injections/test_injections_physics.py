@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LensModel.Solver.lens_equation_solver import LensEquationSolver
 from lenstronomy.Util.param_util import phi_q2_ellipticity
-from scipy.integrate import dblquad, quad
+from scipy.integrate import quad
 
 from lens_assets.science.errors import BadInput
 from lens_assets.science.injections import kernel as compiled
@@ -28,7 +28,8 @@ SPECS = [PsfSpec(beta=2.5), PsfSpec(beta=3.5), PsfSpec(beta=4.5), PsfSpec(kind="
 
 def params(n: int = 1, **changes: object) -> dict[str, object]:
     base: dict[str, object] = {
-        "theta_e": 1.3, "q_lens": 0.7, "phi_lens": 0.6, "lens_x": 0.04, "lens_y": -0.03, "gamma1": 0.03, "gamma2": -0.04,
+        "theta_e": 1.3, "q_lens": 0.7, "phi_lens": 0.6, "lens_x": 0.04, "lens_y": -0.03, "gamma1": 0.03,
+        "gamma2": -0.04,
         "source_x": 0.25, "source_y": -0.1, "source_q": 0.6, "source_phi": 1.1, "source_re": 0.3, "source_n": 1.0,
         "source_mag_g": 23.5, "source_mag_r": 23.0, "source_mag_z": 22.5,
         "psfsize_g": 1.4, "psfsize_r": 1.25, "psfsize_z": 1.1,
@@ -95,7 +96,9 @@ def test_half_of_a_sersic_source_is_inside_re_and_its_flux_is_one(n: float) -> N
     part = sources.components(0.0, 0.0, 0.55, 0.3, 0.4, n, 1.0)
 
     def ring(radius: float) -> float:  # along the circularised radius
-        sb = sources.brightness(t(radius * np.cos(0.3) / np.sqrt(0.55)), t(radius * np.sin(0.3) / np.sqrt(0.55)), torch.tensor(part))
+        sb = sources.brightness(
+            t(radius * np.cos(0.3) / np.sqrt(0.55)), t(radius * np.sin(0.3) / np.sqrt(0.55)), torch.tensor(part)
+        )
         return 2 * np.pi * radius * float(sb)
 
     assert quad(ring, 0, 0.4, epsabs=1e-10)[0] == pytest.approx(0.5, abs=1e-6)
@@ -105,7 +108,9 @@ def test_half_of_a_sersic_source_is_inside_re_and_its_flux_is_one(n: float) -> N
 def test_clumps_conserve_the_flux() -> None:
     g = np.random.default_rng(3)
     smooth = sources.components(0.1, 0.0, 0.7, 0.2, 0.3, 1.0, 1.0)
-    parts = sources.with_clumps(smooth, 0.45, g.normal(0, 0.2, 4), g.normal(0, 0.2, 4), g.uniform(0.02, 0.06, 4), g.uniform(0.2, 1, 4))
+    parts = sources.with_clumps(
+        smooth, 0.45, g.normal(0, 0.2, 4), g.normal(0, 0.2, 4), g.uniform(0.02, 0.06, 4), g.uniform(0.2, 1, 4)
+    )
     assert parts.shape == (5, 10)
     axis = torch.linspace(-3, 3, 901, dtype=torch.float64)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -124,8 +129,8 @@ def test_unlensed_flux_comes_back_as_the_einstein_radius_vanishes() -> None:
 def test_flux_ratio_of_a_small_source_is_two_theta_e_over_beta(beta: float, source: str) -> None:
     """SIS: mu+ + |mu-| = 2 theta_E / beta for beta < theta_E (Schneider, Kochanek & Wambsganss 2006, sec. B.1)."""
     p = params(
-        q_lens=1.0, gamma1=0.0, gamma2=0.0, theta_e=1.5, source_x=1.5 * beta, source_y=0.0, source_re=0.015, source_n=0.5,
-        source_q=1.0, family=["point" if source == "point" else "sersic"],
+        q_lens=1.0, gamma1=0.0, gamma2=0.0, theta_e=1.5, source_x=1.5 * beta, source_y=0.0, source_re=0.015,
+        source_n=0.5, source_q=1.0, family=["point" if source == "point" else "sersic"],
     )  # fmt: skip
     out = render(p)
     assert out.lensed_flux[0, 1] / out.unlensed_flux[0, 1] == pytest.approx(2 / beta, rel=0.01)
@@ -133,7 +138,9 @@ def test_flux_ratio_of_a_small_source_is_two_theta_e_over_beta(beta: float, sour
 
 
 def test_without_the_inner_image_a_sphere_magnifies_by_the_outer_image_alone() -> None:
-    p = params(q_lens=1.0, gamma1=0.0, gamma2=0.0, theta_e=1.5, source_x=0.75, source_y=0.0, source_re=0.015, source_n=0.5)
+    p = params(
+        q_lens=1.0, gamma1=0.0, gamma2=0.0, theta_e=1.5, source_x=0.75, source_y=0.0, source_re=0.015, source_n=0.5
+    )
     for family in ("sersic", "point"):
         out = render({**p, "family": [family], "inner_image": [False]})
         assert out.lensed_flux[0, 1] / out.unlensed_flux[0, 1] == pytest.approx(1 + 1.5 / 0.75, rel=0.01)
@@ -192,30 +199,37 @@ def test_point_images_land_where_galsim_draws_them(spec: PsfSpec) -> None:
 @pytest.mark.filterwarnings("ignore:`axes` should not be `None`:DeprecationWarning")  # inside lenstronomy
 def test_extended_arcs_agree_with_the_dense_torch_renderer_and_with_lenstronomy() -> None:
     g = np.random.default_rng(6)
-    p = params(4, theta_e=g.uniform(0.7, 2.5, 4), q_lens=g.uniform(0.4, 1, 4), source_x=g.normal(0, 0.3, 4), source_re=g.uniform(0.25, 0.6, 4))
-    dense = render(p, backend="dense", supersampling=12)
+    p = params(
+        4,
+        theta_e=g.uniform(0.7, 2.5, 4),
+        q_lens=g.uniform(0.4, 1, 4),
+        source_x=g.normal(0, 0.3, 4),
+        source_re=g.uniform(0.25, 0.6, 4),
+    )
+    dense = render(p, backend="dense", supersampling=8)
     for accuracy, bar in ((Accuracy(), 1e-2), (TIGHT, 3e-3)):
         ours = render(p, accuracy=accuracy)
         assert errors(ours.images, dense.images)[0].max() < bar
         np.testing.assert_allclose(ours.lensed_flux, dense.lensed_flux, rtol=3e-3)
-    theirs = render(p, backend="lenstronomy", supersampling=5)
-    assert errors(render(p).images, theirs.images)[1].max() < 2e-2
-    np.testing.assert_allclose(render(p).lensed_flux, theirs.lensed_flux, rtol=1e-2)
+    few = {k: v[:2] for k, v in p.items()}
+    theirs, ours = render(few, backend="lenstronomy", supersampling=5), render(few)
+    assert errors(ours.images, theirs.images)[1].max() < 2e-2
+    np.testing.assert_allclose(ours.lensed_flux, theirs.lensed_flux, rtol=1e-2)
 
 
 def test_clumpy_arcs_agree_with_the_dense_renderer() -> None:
     p = params(
-        1, family=["clumpy"], clump_fraction=[0.5], clump_x=[[0.1, -0.2]], clump_y=[[0.05, 0.1]], clump_re=[[0.05, 0.08]],
-        clump_share=[[1.0, 0.5]],
+        1, family=["clumpy"], clump_fraction=[0.5], clump_x=[[0.1, -0.2]], clump_y=[[0.05, 0.1]],
+        clump_re=[[0.05, 0.08]], clump_share=[[1.0, 0.5]],
     )  # fmt: skip
-    dense = render(p, backend="dense", supersampling=24)
+    dense = render(p, backend="dense", supersampling=16)
     assert errors(render(p).images, dense.images)[0].max() < 1.5e-2
 
 
 def test_the_stated_accuracy_holds_for_compact_and_smooth_sources() -> None:
     scene = rows_of(bench_scene(), 20, 120)
     truth = render(scene, accuracy=TRUTH).images
-    relative, of_peak = errors(render(scene).images, truth)
+    relative, _ = errors(render(scene).images, truth)
     assert np.percentile(relative, 99) < 1e-2
     assert np.percentile(errors(render(scene, accuracy=TIGHT).images, truth)[1], 99) < 1.2e-3
     coarse = errors(render(scene, accuracy=Accuracy(1, 0.07)).images, truth)[0]
@@ -248,7 +262,9 @@ def test_no_light_gives_exact_zeros() -> None:
     assert not out.images.any()
 
 
-@pytest.mark.parametrize(("column", "value"), [("q_lens", 1.2), ("source_re", 0.0), ("psfsize_g", np.nan), ("theta_e", -1.0)])
+@pytest.mark.parametrize(
+    ("column", "value"), [("q_lens", 1.2), ("source_re", 0.0), ("psfsize_g", np.nan), ("theta_e", -1.0)]
+)
 def test_a_bad_parameter_is_named_with_its_row(column: str, value: float) -> None:
     bad: npt.NDArray[np.float64] = np.array(params(3)[column], dtype=float)
     bad[1] = value
@@ -259,20 +275,22 @@ def test_a_bad_parameter_is_named_with_its_row(column: str, value: float) -> Non
 
 def test_surface_brightness_is_conserved_inside_a_large_uniform_source() -> None:
     """A source that fills the caustics has the same brightness lensed or not: the definition of lensing."""
-    big = params(source_re=8.0, source_n=0.5, source_q=1.0, source_x=0.0, source_y=0.0, q_lens=1.0, gamma1=0.0, gamma2=0.0)
+    big = params(
+        source_re=8.0, source_n=0.5, source_q=1.0, source_x=0.0, source_y=0.0, q_lens=1.0, gamma1=0.0, gamma2=0.0
+    )
     lensed, bare = render(big).images[0, 1], render({**big, "theta_e": np.array([0.0])}).images[0, 1]
     assert lensed[50, 50] == pytest.approx(bare[50, 50], rel=0.03)
 
 
-def test_dblquad_confirms_the_flux_of_a_lensed_arc() -> None:
-    """Total lensed flux against scipy's adaptive quadrature over the image plane, no shared code but the equations."""
+def test_the_flux_of_a_lensed_arc_is_that_of_a_polar_quadrature() -> None:
+    """Total lensed flux from rings round the lens, a grid that shares nothing with the stamp's pixels."""
     p = params(source_re=0.35, source_n=0.8)
     part = torch.tensor(scene_of(p).parts)
-
-    def light(r: float, a: float) -> float:
-        bx, by = lens.shoot(t(r * np.cos(a)), t(r * np.sin(a)), t(1.3), t(0.7), t(0.6), t(0.03), t(-0.04))
-        return r * float(sources.brightness(bx, by, part))
-
-    want = dblquad(light, 0, 2 * np.pi, 0, 6, epsabs=2e-3, epsrel=2e-3)[0]
+    n = 1200
+    radius = (torch.arange(n, dtype=torch.float64) + 0.5) * (7.0 / n)
+    angle = (torch.arange(n, dtype=torch.float64) + 0.5) * (2 * np.pi / n)
+    r, a = torch.meshgrid(radius, angle, indexing="ij")
+    bx, by = lens.shoot(r * torch.cos(a), r * torch.sin(a), t(1.3), t(0.7), t(0.6), t(0.03), t(-0.04))
+    want = float((r * sources.brightness(bx, by, part)).sum() * (7.0 / n) * (2 * np.pi / n))
     out = render(p)
-    assert out.lensed_flux[0, 1] / out.unlensed_flux[0, 1] == pytest.approx(want, rel=5e-3)
+    assert out.lensed_flux[0, 1] / out.unlensed_flux[0, 1] == pytest.approx(want, rel=3e-3)

@@ -45,7 +45,8 @@ class StampSource(Protocol):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some injections in the order of their rows: ids, images and inverse variances (n, 3, s, s), arcs and gains (n, 3)."""
+    """Some injections in the order of their rows: ids, images and inverse variances (n, 3, s, s), arcs and gains (n,
+    3)."""
 
     rows: pl.DataFrame
     ids: list[str]
@@ -57,9 +58,10 @@ class Chunk:
 
 
 def _assign(hosts: pl.DataFrame, theta_e: float, settings: Settings, seed: int) -> pl.DataFrame:
-    """One row per injection: hosts of each (psf, depth) cell in hash order, round robin, up to ``max_host_reuse`` each."""
+    """One row per injection: hosts of each (psf, depth) cell in hash order, round robin, up to ``max_host_reuse``
+    each."""
     blocks = []
-    for (psf_bin, depth_bin), cell in sorted(hosts.group_by("psf_bin", "depth_bin"), key=lambda item: item[0]):
+    for _, cell in sorted(hosts.group_by("psf_bin", "depth_bin"), key=lambda item: item[0]):
         cell = cell.sort("galaxy_id")
         order = np.argsort(mix64(host_key(cell["galaxy_id"]), seed_of("order", f"{theta_e:.4f}", seed)), kind="stable")
         n = min(settings.per_cell, cell.height * settings.max_host_reuse)
@@ -125,7 +127,10 @@ def plan_batch(
         pl.lit(variant.inner_image).alias("inner_image"),
         pl.lit(variant.noise).alias("noise"),
         pl.lit(priors.digest).alias("prior_digest"),
-        *(pl.Series(name, v) if isinstance(v, np.ndarray) else pl.Series(name, v, dtype=pl.List(pl.Float64)) for name, v in values.items()),
+        *(
+            pl.Series(name, v, dtype=pl.Float64 if isinstance(v, np.ndarray) else pl.List(pl.Float64))
+            for name, v in values.items()
+        ),
     )  # fmt: skip
     return frame.select(pl.col(c.name).cast(c.dtype) for c in PARAMETERS).sort("injection_id")
 
@@ -186,7 +191,8 @@ def _clumps(variant: Variant, priors: PriorSet, n: int, u: _Draws) -> dict[str, 
 
 
 def _clumps_in_place(values: dict[str, F64 | list[list[float]]], scale: F64) -> None:
-    """From the unit disc to arcsec: along the source's axes (circularised radius, so 1/sqrt(q) and sqrt(q)), rotated."""
+    """From the unit disc to arcsec: along the source's axes (circularised radius, so 1/sqrt(q) and sqrt(q)),
+    rotated."""
     xs, ys, radii = values["clump_x"], values["clump_y"], values["clump_re"]
     phi, re = np.asarray(values["source_phi"]), np.asarray(values["source_re"])
     for i, (x, y, r) in enumerate(zip(xs, ys, radii, strict=True)):

@@ -1,8 +1,8 @@
 """Rate and accuracy of the arc renderer against lenstronomy's default (4 x 4 samples), interleaved, one thread.
 
-Both sides draw the same SIE + shear with one elliptical Sersic source in three PSFs, 101 pixels. Accuracy is the largest
-relative error over pixels above 1 % of a band's peak (``p99``), or the largest error in units of the peak (``tight``),
-against a converged truth over 200 draws of which 60 are extreme (Re 0.03-0.1", n 2-4).
+Both sides draw the same SIE + shear with one elliptical Sersic source in three PSFs, 101 pixels. Accuracy is the
+largest relative error over pixels above 1 % of a band's peak (``p99``), or the largest error in units of the peak
+(``tight``), against a converged truth over 200 draws of which 60 are extreme (Re 0.03-0.1", n 2-4).
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def rows_of(scene: Scene, start: int, stop: int) -> Scene:
 class _Theirs:
     """lenstronomy as it is used by default: one ``ImageModel`` per band, 4 x 4 samples a pixel, native PSF kernel.
 
-    Models and kernels are made beforehand and not timed. ``shared`` is what a careful user could do: evaluate the source
-    once and convolve it with three kernels; reported beside the ratio, as ``ratio_shared``.
+    Models and kernels are made beforehand and not timed. ``shared`` is what a careful user could do: evaluate the
+    source once and convolve it with three kernels; reported beside the ratio, as ``ratio_shared``.
     """
 
     def __init__(self, scene: Scene, psf: PsfSpec) -> None:

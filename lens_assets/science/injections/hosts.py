@@ -1,7 +1,7 @@
 """Which galaxies host injections: non-lenses of the host role, in the grid cell of their own PSF and depth.
 
-A host outside the grid is left out and counted, never snapped to the edge. ``matched`` keeps the massive early types that
-real deflectors come from, so that the effect of the host and of the arc can be told apart.
+A host outside the grid is left out and counted, never snapped to the edge. ``matched`` keeps the massive early types
+that real deflectors come from, so that the effect of the host and of the arc can be told apart.
 
 What does not belong here: lens and source parameters, pixels.
 """
@@ -25,8 +25,8 @@ HostSet = Literal["random", "matched"]
 MATCHED_SERSIC = 2.5
 MATCHED_GR = (1.17, 1.87)
 MATCHED_R = (17.53, 21.32)
-"""Early type (DEV, or SER above this index) with the colours (16-84 %) and magnitudes (5-95 %) of 1,312 published candidates
-(Huang et al. 2020, 2021), total light."""
+"""Early type (DEV, or SER above this index) with the colours (16-84 %) and magnitudes (5-95 %) of 1,312 published
+candidates (Huang et al. 2020, 2021), total light."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def host_key(ids: pl.Series) -> npt.NDArray[np.int64]:
 def choose_hosts(sample: pl.DataFrame, settings: Settings, host_set: HostSet = "random") -> HostChoice:
     """Hosts among the rows of the split sample (positives and negatives with ``split``, ``role`` and ``label``).
 
-    Rows of other roles and lenses are counted out. Raises :class:`BadInput` if a row of the training split, or a galaxy that
-    also has one, carries the host role.
+    Rows of other roles and lenses are counted out. Raises :class:`BadInput` if a row of the training split, or a galaxy
+    that also has one, carries the host role.
     """
     rejections = Rejections()
     n_in = sample.height
@@ -78,10 +78,12 @@ def choose_hosts(sample: pl.DataFrame, settings: Settings, host_set: HostSet = "
     depth = bin_of(sample["depth_r"].cast(pl.Float64).to_numpy(), settings.depth_centres, settings.depth_step)
     frame = sample.with_columns(pl.Series("psf_bin", psf), pl.Series("depth_bin", depth))
     early = (pl.col("type") == "DEV") | ((pl.col("type") == "SER") & (pl.col("sersic") > MATCHED_SERSIC))
+    psfs = [pl.col(f"psfsize_{b}") for b in "grz"]
+    measured = pl.all_horizontal(*(c.is_finite() & (c > 0) for c in psfs))
     steps: list[tuple[str, pl.Expr]] = [
         (f"role is not {settings.host_role}", pl.col("role") == settings.host_role),
         ("a lens or candidate", pl.col("label") == 0),
-        ("no PSF in some band", pl.all_horizontal(*(pl.col(f"psfsize_{b}").is_finite() & (pl.col(f"psfsize_{b}") > 0) for b in "grz"))),
+        ("no PSF in some band", measured),
         ("outside the grid", (pl.col("psf_bin") >= 0) & (pl.col("depth_bin") >= 0)),
     ]  # fmt: skip
     if host_set == "matched":

@@ -1,9 +1,9 @@
 """Singular isothermal ellipsoid with external shear: the equations, in torch, on any device and any batch shape.
 
 The readable statement of the physics. The compiled renderer repeats it (``kernel.shoot``) and a test holds both, and
-lenstronomy, together. All angles in arcsec, orientations in radians from +x (increasing column) towards +y (increasing row).
-``theta_e`` is the Einstein radius of the intermediate-axis convention: kappa = theta_e sqrt(q) / (2 sqrt(q^2 u^2 + v^2)), which
-conserves the mass inside the critical curve as q changes and is lenstronomy's.
+lenstronomy, together. All angles in arcsec, orientations in radians from +x (increasing column) towards +y (increasing
+row). ``theta_e`` is the Einstein radius of the intermediate-axis convention: kappa = theta_e sqrt(q) / (2 sqrt(q^2 u^2
++ v^2)), which conserves the mass inside the critical curve as q changes and is lenstronomy's.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Tensor = torch.Tensor
 def sie_deflection(x: Tensor, y: Tensor, theta_e: Tensor, q: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
     """Deflection (arcsec) at positions relative to the lens centre.
 
-    Kormann, Schneider & Bartelmann 1994 (A&A 284, 285); Keeton 2001 (astro-ph/0102341) eqs. 33-35 with zero core. The axis
-    ratio is capped at 1 - 1e-8, where atan(f x / w) / f has reached the isothermal sphere's x / r to that order.
+    Kormann, Schneider & Bartelmann 1994 (A&A 284, 285); Keeton 2001 (astro-ph/0102341) eqs. 33-35 with zero core. The
+    axis ratio is capped at 1 - 1e-8, where atan(f x / w) / f has reached the isothermal sphere's x / r to that order.
     """
     q = torch.clamp(q, max=Q_MAX)
     f = torch.sqrt(1 - q * q)

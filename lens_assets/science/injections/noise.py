@@ -1,10 +1,10 @@
 """Photon noise of the arc, with a gain measured per cutout and band.
 
 The host's own noise is already in its pixels; an injected arc adds only its own photons. Their number follows from the
-effective gain of the coadd, electrons per nanomaggy: sky noise of variance s^2 per pixel under a sky of S nmgy per pixel
-means G = S / s^2. DR10's inverse variance holds sky noise alone and is that of the pixels before resampling, so s^2 is
-1 / invvar; from the pixels themselves, the scatter must first be divided by the resampling factor. Read noise (a few per
-cent of the sky for 90 s DECam exposures) is inside s^2 and makes G slightly low.
+effective gain of the coadd, electrons per nanomaggy: sky noise of variance s^2 per pixel under a sky of S nmgy per
+pixel means G = S / s^2. DR10's inverse variance holds sky noise alone and is that of the pixels before resampling, so
+s^2 is 1 / invvar; from the pixels themselves, the scatter must first be divided by the resampling factor. Read noise (a
+few per cent of the sky for 90 s DECam exposures) is inside s^2 and makes G slightly low.
 
 What does not belong here: sky noise, texture, or anything added where no arc is.
 """
@@ -26,15 +26,16 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 SKY_MAG = {"g": 22.04, "r": 20.91, "z": 18.46}
-"""ASSUMPTION. Dark-sky surface brightness at CTIO, AB mag / arcsec^2: nominal DECam values, not measured per exposure. A sky
-brighter by 0.5 mag means a gain higher by 1.6; carried as a nuisance, not as a correction."""
+"""ASSUMPTION. Dark-sky surface brightness at CTIO, AB mag / arcsec^2: nominal DECam values, not measured per exposure.
+A sky brighter by 0.5 mag means a gain higher by 1.6; carried as a nuisance, not as a correction."""
 RESAMPLED_SIGMA = {"brick": 0.893, "viewer": 0.829}
 """Scatter per pixel after one (brick slice) or two (viewer stamp) Lanczos-3 resamplings, relative to before."""
 ELECTRONS_PER_S = {"g": 42.0, "r": 51.0, "z": 37.0}
-"""ASSUMPTION. Electrons per second per nanomaggy: legacypipe's DECam zero points with a nominal 4.2 electrons per ADU."""
+"""ASSUMPTION. Electrons per second per nanomaggy: legacypipe's DECam zero points with a nominal 4.2 electrons per
+ADU."""
 SELF_TEST_ERROR = 0.15
-"""Stated relative error of gain x sky variance against the sky: the two estimates of the variance (inverse variance, and
-resampling-corrected scatter of masked pixels) agree to this in real stamps."""
+"""Stated relative error of gain x sky variance against the sky: the two estimates of the variance (inverse variance,
+and resampling-corrected scatter of masked pixels) agree to this in real stamps."""
 BACKGROUND = (32.5, 45.5)
 """Annulus (pixels) in which a 101-pixel stamp's noise is measured."""
 
@@ -60,8 +61,8 @@ def sky_variance(
 ) -> F64:
     """Variance per pixel before resampling (nmgy^2), (n, 3); NaN where a band has no valid background pixel.
 
-    ``invvar``: one over the median inverse variance. ``mad``: scatter (1.4826 MAD) of the background pixels within 3 sigma
-    of their median, divided by the resampling factor of ``source``.
+    ``invvar``: one over the median inverse variance. ``mad``: scatter (1.4826 MAD) of the background pixels within 3
+    sigma of their median, divided by the resampling factor of ``source``.
     """
     n, bands, size, _ = images.shape
     annulus = _annulus(size)
@@ -99,7 +100,7 @@ def measure_gain(
 
     Raises :class:`BadInput` with the row whose noise cannot be measured (quality control rejects such stamps earlier).
     """
-    gain = sky_level() / sky_variance(images, invvar, method=method, source=source)
+    gain = np.asarray(sky_level() / sky_variance(images, invvar, method=method, source=source))
     bad = ~(np.isfinite(gain) & (gain > 0))
     if bad.any():
         row, band = (int(v) for v in np.argwhere(bad)[0])
@@ -109,12 +110,13 @@ def measure_gain(
 
 def gain_of_exposures(nobs: npt.ArrayLike, seconds: float = 90.0) -> F64:
     """Gain (n, 3) expected of ``nobs`` exposures (n, 3) of nominal length: a cross-check, good to the zero points."""
-    return np.asarray(nobs, dtype=np.float64) * seconds * np.array([ELECTRONS_PER_S[b] for b in BANDS])
+    return np.asarray(np.asarray(nobs, dtype=np.float64) * seconds * np.array([ELECTRONS_PER_S[b] for b in BANDS]))
 
 
 @dataclass(frozen=True)
 class GainCheck:
-    """Gain x independent sky variance / sky level per band, its spread over stamps, and whether it is one within the error."""
+    """Gain x independent sky variance / sky level per band, its spread over stamps, and whether it is one within the
+    error."""
 
     ratio: tuple[float, ...]
     spread: tuple[float, ...]
@@ -177,9 +179,9 @@ def _add(arc, gain, deviates, host, weight, image_out, weight_out):  # type: ign
 def add_arc(host: F32, invvar: F32, arc: F32, gain: F64 | None, rng: np.random.Generator) -> tuple[F32, F32]:
     """Put one arc (3, s, s) on its host: image and inverse variance with the arc's photon noise.
 
-    ``gain`` (3,) electrons per nanomaggy, or ``None`` for no photon noise (the inverse variance then stays). The standard
-    deviates come from ``rng``, one per pixel and band whatever the arc, so that variants sharing a key share them. Pixels
-    without arc light keep the host's bytes.
+    ``gain`` (3,) electrons per nanomaggy, or ``None`` for no photon noise (the inverse variance then stays). The
+    standard deviates come from ``rng``, one per pixel and band whatever the arc, so that variants sharing a key share
+    them. Pixels without arc light keep the host's bytes.
     """
     if gain is None:
         return np.where(arc > 0, host + arc, host), invvar.copy()

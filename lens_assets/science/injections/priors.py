@@ -1,7 +1,7 @@
 """Priors of lenses and sources: read from one YAML, the only place where the numbers are written.
 
-A quantity is a distribution with a quantile function, so that the same uniform deviate gives paired draws under two prior
-sets. Colours may be drawn jointly (``colour_correlation``). A surface records ``PriorSet.digest``.
+A quantity is a distribution with a quantile function, so that the same uniform deviate gives paired draws under two
+prior sets. Colours may be drawn jointly (``colour_correlation``). A surface records ``PriorSet.digest``.
 
 What does not belong here: numbers, and the draws themselves (``batch``).
 """
@@ -113,7 +113,8 @@ Distribution = Annotated[Uniform | Area | Normal | LogNormal | Fixed | Rayleigh,
 
 
 class AroundHost(_Frozen):
-    """Lens shape around the host's own light: q ~ N(q_host, sigma_q) kept in [lo, hi], angle ~ N(pa_host, sigma_phi deg)."""
+    """Lens shape around the host's own light: q ~ N(q_host, sigma_q) kept in [lo, hi], angle ~ N(pa_host, sigma_phi
+    deg)."""
 
     sigma_q: float = Field(gt=0)
     sigma_phi: float = Field(gt=0)
@@ -182,8 +183,8 @@ def prior_set(name: str) -> PriorSet:
         return sets[name]
     if name == "calibrated":
         raise BadInput(
-            "the prior set 'calibrated' has not been fitted to held-out real lenses yet, and no placeholder is allowed: "
-            f"fit it and write it to {FILE}, or use one of {sorted(sets)}",
+            "the prior set 'calibrated' has not been fitted to held-out real lenses yet, and no placeholder is "
+            f"allowed: fit it and write it to {FILE}, or use one of {sorted(sets)}",
             file=FILE,
         )
     raise BadInput(f"no prior set {name!r}; there are {sorted(sets)}", file=FILE)
@@ -212,7 +213,8 @@ def _describe(prior: BaseModel) -> str:
 
 _ROWS = (
     ("r_mag", "source r (unlensed)", "AB mag"), ("g_r", "source g - r", "mag"), ("r_z", "source r - z", "mag"),
-    ("re", "source half-light radius", "arcsec"), ("sersic_n", "source Sersic index", ""), ("source_q", "source axis ratio", ""),
+    ("re", "source half-light radius", "arcsec"), ("sersic_n", "source Sersic index", ""),
+    ("source_q", "source axis ratio", ""),
     ("beta", "source offset / theta_E", ""), ("lens_q", "lens axis ratio", ""), ("shear", "shear, per component", ""),
     ("jitter", "centre jitter, per axis", "arcsec"), ("clumps", "clumps (clumpy family)", ""),
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """Point-spread functions as transfer functions: Moffat and Gaussian per band, from the FWHM at the host's position.
 
 Nothing is re-convolved: an injection gets the PSF its host has. The FWHM is PSFSIZE (arcsec). ``pixel="integrate"``
-multiplies by the pixel's own response (0.9 % in FWHM at 1.3"); ``pixel="included"`` takes PSFSIZE as the effective PSF, as a
-PSFEx model is. Real coadds have wings between Moffat beta 2.5 and 4.5, which is why beta is a variant.
+multiplies by the pixel's own response (0.9 % in FWHM at 1.3"); ``pixel="included"`` takes PSFSIZE as the effective PSF,
+as a PSFEx model is. Real coadds have wings between Moffat beta 2.5 and 4.5, which is why beta is a variant.
 
 What does not belong here: supplied pixelised PSFs (they enter as a third ``kind``), and measuring PSFs.
 """
@@ -71,7 +71,8 @@ def window(levels: int) -> F64:
 
 _WIDTH = 6.0
 _SHAPE = 13.0
-"""Window of 6 pixels; shape parameter for use below ~0.62 of the Nyquist band (pi W (1 - 1/(2 x 1.6)), Beatty et al. 2005)."""
+"""Window of 6 pixels; shape parameter for use below ~0.62 of the Nyquist band (pi W (1 - 1/(2 x 1.6)), Beatty et al.
+2005)."""
 
 
 def kaiser_bessel(x: npt.ArrayLike) -> F64:

@@ -1,4 +1,5 @@
-"""Independent renderers: torch on a dense grid (any device) and lenstronomy. Slow, simple, and what ours is held against.
+"""Independent renderers: torch on a dense grid (any device) and lenstronomy. Slow, simple, and what ours is held
+against.
 
 What does not belong here: anything the pipeline needs by default.
 """
@@ -73,8 +74,8 @@ def lenstronomy_models(
 ) -> tuple[Any, dict[str, Any]]:
     """lenstronomy's ``ImageModel`` of one injection and band, and its keyword arguments, ready for ``image(**kwargs)``.
 
-    ``kernel_on``: convolution on the supersampled grid (accurate), on the native one (the default of that code), or none.
-    On the supersampled grid the whole kernel is used: ``supersampling_kernel_size=5``, the default, truncates it.
+    ``kernel_on``: convolution on the supersampled grid (accurate), on the native one (the default of that code), or
+    none. On the supersampled grid the whole kernel is used: ``supersampling_kernel_size=5``, the default, truncates it.
     """
     from lenstronomy.Data.imaging_data import ImageData
     from lenstronomy.Data.psf import PSF

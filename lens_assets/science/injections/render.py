@@ -1,8 +1,8 @@
 """Arcs from parameters: one call for truth, for scoring, for one injection or for a million.
 
 Each injection is rendered by itself, in float64, with the same operations whatever surrounds it: rendered alone, in a
-batch, by one thread or many, it is the same bytes. Surface brightness is conserved by construction (it is evaluated in the
-source plane), so magnification is an output. Units: nanomaggies per pixel (AB zero point 22.5).
+batch, by one thread or many, it is the same bytes. Surface brightness is conserved by construction (it is evaluated in
+the source plane), so magnification is an output. Units: nanomaggies per pixel (AB zero point 22.5).
 
 What does not belong here: hosts, noise, where parameters come from.
 """
@@ -40,7 +40,7 @@ class Accuracy:
     """
 
     levels: int = 4
-    tolerance: float = 0.07
+    tolerance: float = 0.1
 
 
 TIGHT = Accuracy(levels=5, tolerance=0.01)
@@ -107,7 +107,7 @@ def render(
     *,
     size: int = SIZE,
     scale: float = PIXEL_SCALE,
-    accuracy: Accuracy = Accuracy(),  # noqa: B008 (frozen)
+    accuracy: Accuracy = Accuracy(),
     backend: Literal["adaptive", "dense", "lenstronomy"] = "adaptive",
     threads: int = 1,
     device: str = "cpu",

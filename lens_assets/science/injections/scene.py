@@ -43,7 +43,7 @@ class Scene:
     inner: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return self.lens.shape[0]
+        return int(self.lens.shape[0])
 
 
 def flux_of_mag(mag: npt.ArrayLike) -> F64:
@@ -73,7 +73,8 @@ def scene_of(params: pl.DataFrame | dict[str, Any]) -> Scene:
             raise BadInput(f"not usable: {values[row]}", column=name, row=row)
     lx, ly, q, phi, te, g1, g2 = (columns[c] for c in LENS_COLUMNS)
     lens = np.stack([lx, ly, q, np.cos(phi), np.sin(phi), te, g1, g2], axis=1)
-    smooth = components(*(columns[c] for c in SOURCE_COLUMNS), 1.0)
+    sx, sy, source_q, source_phi, re, n = (columns[c] for c in SOURCE_COLUMNS)
+    smooth = components(sx, sy, source_q, source_phi, re, n, 1.0)
     family = frame["family"].to_numpy() if "family" in frame.columns else np.full(len(lens), "sersic")
     parts, offsets = _parts(frame, smooth, family)
     inner = frame["inner_image"].to_numpy().astype(bool) if "inner_image" in frame.columns else np.ones(len(lens), bool)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -29,7 +31,8 @@ class Settings(BaseModel):
     per_cell: int = Field(200, ge=1)
     """Injections wanted per cell (theta_e, psf, depth)."""
     sufficient: int = Field(200, ge=1)
-    """Fewer injections than this and a cell is insufficient; a practice profile may lower ``per_cell`` but not hide it."""
+    """Fewer injections than this and a cell is insufficient; a practice profile may lower ``per_cell`` but not hide
+    it."""
     max_host_reuse: int = Field(20, ge=1)
     """At most so many injections of one host per (variant, theta_e); a cell with too few hosts stays short."""
     max_hosts_per_cell: int = Field(2000, ge=1)
@@ -49,7 +52,7 @@ class Settings(BaseModel):
             centres = getattr(self, name)
             if not centres or list(centres) != sorted(set(centres)):
                 raise ValueError(f"{name} must be increasing and not empty")
-            if any(b - a < step - 1e-9 for a, b in zip(centres, centres[1:], strict=False)):
+            if any(b - a < step - 1e-9 for a, b in pairwise(centres)):
                 raise ValueError(f"cells of {name} overlap: centres closer than their width {step}")
         if not self.theta_e or min(self.theta_e) <= 0:
             raise ValueError("theta_e must be positive")

@@ -49,7 +49,8 @@ def components(
 
 
 def brightness(bx: torch.Tensor, by: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
-    """Surface brightness (per arcsec^2) of components (k, 10) at source positions of any shape: the readable statement."""
+    """Surface brightness (per arcsec^2) of components (k, 10) at source positions of any shape: the readable
+    statement."""
     total = torch.zeros_like(bx)
     for x, y, q, c, s, inv_re, inv_n, b, amplitude, _ in parts.unbind(0) if parts.ndim == 2 else [parts]:
         u, v = c * (bx - x) + s * (by - y), c * (by - y) - s * (bx - x)
@@ -80,7 +81,8 @@ _STEP = 0.05
 
 @kernel.compiled()
 def _solve(lens, sx, sy, half, step, found):  # type: ignore[no-untyped-def]
-    """Newton from every cell whose image may hold the source; (x, y, signed magnification) per image; returns the count."""
+    """Newton from every cell whose image may hold the source; (x, y, signed magnification) per image; returns the
+    count."""
     side = int(np.ceil(2.0 * half / step))
     x, y = np.empty(side), np.empty(side)
     bx, by, a11, a12, a22 = np.empty(side), np.empty(side), np.empty(side), np.empty(side), np.empty(side)
@@ -125,8 +127,8 @@ def _solve(lens, sx, sy, half, step, found):  # type: ignore[no-untyped-def]
 def point_images(lens: tuple[float, ...], x: float, y: float) -> F64:
     """Images (k, 3) of a point source: position (arcsec, stamp frame) and signed magnification, sorted by it.
 
-    ``lens`` in the order of ``kernel.LENS``; the source at ``x, y`` relative to the lens. A search at 0.05" finds the cells,
-    Newton's method the images to 1e-9"; |magnification| is capped at ``MAX_MAGNIFICATION``.
+    ``lens`` in the order of ``kernel.LENS``; the source at ``x, y`` relative to the lens. A search at 0.05" finds the
+    cells, Newton's method the images to 1e-9"; |magnification| is capped at ``MAX_MAGNIFICATION``.
     """
     found = np.zeros((16, 3))
     half = 2.5 * lens[5] + 1.5 * float(np.hypot(x, y)) + 0.5

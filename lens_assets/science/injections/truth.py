@@ -1,4 +1,5 @@
-"""Truth of an injection, measured from its rendered arc: magnification, brightness, signal to noise, where the light is.
+"""Truth of an injection, measured from its rendered arc: magnification, brightness, signal to noise, where the light
+is.
 
 What does not belong here: what a detector or a gate makes of it.
 """
@@ -19,9 +20,9 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 ARC_SNR = "matched filter: sqrt(sum arc^2 invvar) over the annulus, per band"
-"""The estimator's name. Resampling correlates the noise of neighbouring pixels but keeps its power on the scale of an arc,
-and that power is what the inverse variance states (it is summed before resampling); the scatter of single pixels is 11-17 %
-lower and would flatter the arc. The weight is the host's: sky noise only."""
+"""The estimator's name. Resampling correlates the noise of neighbouring pixels but keeps its power on the scale of an
+arc, and that power is what the inverse variance states (it is summed before resampling); the scatter of single pixels
+is 11-17 % lower and would flatter the arc. The weight is the host's: sky noise only."""
 
 
 def annulus(size: int, radii: tuple[float, float]) -> npt.NDArray[np.bool_]:
@@ -32,7 +33,8 @@ def annulus(size: int, radii: tuple[float, float]) -> npt.NDArray[np.bool_]:
 
 
 def arc_snr(arcs: F32, invvar: F32, radii: tuple[float, float]) -> F64:
-    """SNR (n, 3) of arcs (n, 3, s, s) in the annulus, by the estimator ``ARC_SNR``. Pixels with invvar <= 0 do not count."""
+    """SNR (n, 3) of arcs (n, 3, s, s) in the annulus, by the estimator ``ARC_SNR``. Pixels with invvar <= 0 do not
+    count."""
     ring = annulus(arcs.shape[-1], radii)
     signal = arcs[..., ring].astype(np.float64)
     weight = np.clip(invvar[..., ring].astype(np.float64), 0.0, None)

@@ -1,7 +1,7 @@
 """Variants of the instrument: what is injected, how, and with which other variant it is paired.
 
-A variant is one YAML file. Two variants with the same hosts and seed share every draw (the variant's name is in no key),
-so that a difference of completeness is a difference of the one thing that was changed.
+A variant is one YAML file. Two variants with the same hosts and seed share every draw (the variant's name is in no
+key), so that a difference of completeness is a difference of the one thing that was changed.
 """
 
 from __future__ import annotations
