@@ -177,7 +177,36 @@ def test_thresholds_outside_their_own_bounds_and_unknown_ones_are_refused(simula
         ({"verdict": "go", "gates": [{"name": "probe", "passed": False, "value": 0.9}]}, False, "separable"),
         ({"verdict": "no-go", "gates": {"colour": {"passed": False, "value": 0.4}}}, False, "realism failed: colour"),
         ({"verdict": "go", "gates": [{"name": "probe", "passed": True, "value": 0.6}]}, True, "GO: injections pass"),
-        ({"verdict": "go", "gates": [{"name": "probe", "value": None}]}, False, "NO-GO"),
+        ({"verdict": "go", "gates": [{"name": "probe", "value": None}]}, False, "not measured: probe"),
+        (
+            {
+                "verdict": "go",
+                "facts": {"blocking": ["feature_probe"]},
+                "gates": [
+                    {"name": "feature_probe", "passed": True, "value": 0.6, "status": "pass"},
+                    {"name": "arc_width", "passed": None, "value": 3.0, "status": "reported"},
+                ],
+            },
+            True,
+            "GO: injections pass every blocking realism gate (probe AUC 0.600)",
+        ),
+        (
+            {
+                "verdict": "no-go",
+                "facts": {"blocking": ["feature_probe", "arc_snr"]},
+                "gates": [
+                    {"name": "feature_probe", "passed": False, "value": None, "status": "insufficient"},
+                    {"name": "arc_snr", "passed": False, "value": 4.0, "status": "fail"},
+                ],
+            },
+            False,
+            "NO-GO: realism failed: arc_snr; not measured: feature_probe",
+        ),
+        (
+            {"verdict": "go", "facts": {"blocking": ["feature_probe"]}, "gates": []},
+            False,
+            "not measured: feature_probe",
+        ),
     ],
 )
 def test_a_surface_is_a_go_only_when_every_gate_passed(report, go, title):

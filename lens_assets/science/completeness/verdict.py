@@ -5,6 +5,7 @@ A surface whose realism was not measured is a no-go: nobody has shown that its i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,24 +41,33 @@ class Verdict:
 
     @classmethod
     def of_report(cls, report: Mapping[str, Any] | None) -> Verdict:
-        """From a realism report: ``verdict`` ("go" or "no-go") and ``gates`` (mappings with ``name``, ``passed``,
-        ``value``).
+        """From a realism report: ``verdict`` ("go" or "no-go"), ``gates`` (``name``, ``passed``, ``value``, perhaps
+        ``status``) and the names of the blocking ones in ``facts.blocking`` (all of them where it does not say).
 
-        A gate without a value (too few lenses to measure) counts as not passed. A report that says go while one of its
-        gates failed is contradictory, and taken as no-go.
+        A blocking gate that was not measured counts as not passed. A report that says go while one of its blocking
+        gates did not pass contradicts itself, and is taken as no-go.
         """
         if not report:
             return cls(False, "realism was not measured")
         gates = report.get("gates", [])
         if isinstance(gates, Mapping):
             gates = [{"name": name, **gate} for name, gate in gates.items()]
-        failed = tuple(str(g["name"]) for g in gates if not g.get("passed", False))
-        auc = next((g.get("value") for g in gates if "probe" in str(g["name"])), None)
-        go = report.get("verdict") in ("go", True) and not failed
-        text = "" if auc is None else f"probe AUC {auc:.3f}"
-        if go:
-            return cls(True, "injections pass every realism gate" + (f" ({text})" if text else ""), auc)
-        if any("probe" in name for name in failed) and auc is not None:
-            return cls(False, f"injections separable from real lenses, {text}", auc, failed)
-        what = ", ".join(failed) if failed else "the realism report says so"
-        return cls(False, f"realism failed: {what}" + (f" ({text})" if text else ""), auc, failed)
+        blocking = report.get("facts", {}).get("blocking", [g["name"] for g in gates])
+        failed = [g for g in gates if g["name"] in blocking and g.get("passed") is not True]
+        missing = sorted(set(blocking) - {g["name"] for g in gates})
+        names = (*(str(g["name"]) for g in failed), *missing)
+        auc = next((float(g["value"]) for g in gates if "probe" in str(g["name"]) and _number(g.get("value"))), None)
+        text = "" if auc is None else f" (probe AUC {auc:.3f})"
+        if report.get("verdict") in ("go", True) and not names:
+            return cls(True, f"injections pass every blocking realism gate{text}", auc)
+        if auc is not None and any("probe" in str(g["name"]) and g.get("status", "fail") == "fail" for g in failed):
+            return cls(False, f"injections separable from real lenses, probe AUC {auc:.3f}", auc, names)
+        wrong = [str(g["name"]) for g in failed if _number(g.get("value")) and g.get("status") != "insufficient"]
+        unknown = [name for name in names if name not in wrong]
+        parts = [f"failed: {', '.join(wrong)}"] if wrong else []
+        parts += [f"not measured: {', '.join(unknown)}"] if unknown else []
+        return cls(False, f"realism {'; '.join(parts) or 'report says no-go'}{text}", auc, names)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
