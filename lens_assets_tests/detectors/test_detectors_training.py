@@ -1,0 +1,166 @@
+"""Training: what it learns from, what it must not see, and that a kill changes nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from detectors_rings import Rings, lenses_of
+
+from lens_assets.science.detectors import checkpoint
+from lens_assets.science.detectors.loop import weighted_loss
+from lens_assets.science.detectors.recipes import parse_detector
+from lens_assets.science.detectors.train import train
+from lens_assets.science.errors import BadInput
+
+CHILD = """
+import importlib.util, sys, time
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("detectors_rings", sys.argv[1])
+rings = importlib.util.module_from_spec(spec); spec.loader.exec_module(rings)
+from lens_assets.science.detectors import checkpoint
+from lens_assets.science.detectors.recipes import parse_detector
+from lens_assets.science.detectors.settings import Settings
+from lens_assets.science.detectors.train import train
+sample = rings.make_sample()
+recipe = parse_detector("tiny-s1", overrides={"tiny": {"input_size": 33, "schedule": {"epochs": 4}}})
+stamps = rings.Rings(rings.lenses_of(sample))
+def progress(row):
+    print("epoch", row["epoch"], flush=True)
+slow = sys.argv[3] == "slow"
+settings = Settings(threads=1, score_batch=16, draws=200, cache_bytes=0 if slow else 2 << 30)
+result = train(recipe, sample, stamps, Path(sys.argv[2]), settings=settings, progress=progress)
+folder = Path(sys.argv[2]) / "out"; folder.mkdir()
+checkpoint.save(folder, result)
+print("resumed", result.facts["resumed_after_epoch"], flush=True)
+"""
+
+
+def child(folder, pace):
+    root = Path(__file__).resolve().parents[2]
+    place = Path(__file__).with_name("rings.py")
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", CHILD, str(place), str(folder), pace],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_training_killed_in_the_middle_and_continued_ends_in_the_same_bytes(trained, tmp_path):
+    killed = child(tmp_path, "slow")
+    seen = []
+    for line in killed.stdout:
+        seen.append(line.strip())
+        if line.startswith("epoch 1"):
+            break
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    killed.stdout.close()
+    assert "epoch 1" in seen
+    assert not (tmp_path / "out").exists()
+    again = child(tmp_path, "fast")
+    told = again.communicate(timeout=120)[0].split("\n")
+    resumed = next(int(line.split()[1]) for line in told if line.startswith("resumed"))
+    assert 1 <= resumed < 3, "the second process must have continued, not begun again or found it finished"
+    assert f"epoch {resumed}" not in told
+    whole = tmp_path / "undisturbed"
+    whole.mkdir()
+    checkpoint.save(whole, trained)
+    for name in ("weights.safetensors", "spec.json", "history.parquet"):
+        assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_finished_training_is_not_trained_again(trained, recipe, sample, stamps, settings):
+    told = []
+    again = train(recipe, sample, stamps, trained.checkpoint.parent.parent, settings=settings, progress=told.append)
+    assert told == []
+    assert all(torch.equal(again.weights[k], trained.weights[k]) for k in trained.weights)
+
+
+def test_the_network_learns_to_see_rings(trained):
+    assert trained.history["select_auc"].max() > 0.9
+    assert trained.history["train_loss"][-1] < 0.8 * trained.history["train_loss"][0]
+
+
+def test_the_epoch_is_the_one_with_the_best_auc_on_the_select_rows(trained):
+    best = trained.history.sort(["select_auc", "select_loss"], descending=[True, False]).row(0, named=True)
+    assert trained.best_epoch == best["epoch"]
+    assert trained.history.filter("best")["epoch"].to_list() == [best["epoch"]]
+
+
+def test_rows_of_other_roles_can_say_anything_without_changing_a_weight(trained, recipe, sample, stamps, settings, tmp_path):
+    other = ~pl.col("role").is_in(["train", "select"])
+    lie = sample.with_columns(
+        label=pl.when(other).then(1 - pl.col("label")).otherwise("label").cast(pl.Int8),
+        weight=pl.when(other).then(99.0).otherwise("weight"),
+    ).reverse()
+    again = train(recipe, lie, stamps, tmp_path, settings=settings)
+    assert again.identity == trained.identity
+    assert all(torch.equal(again.weights[k], trained.weights[k]) for k in trained.weights)
+
+
+def test_a_changed_training_label_does_change_the_weights(trained, recipe, sample, stamps, settings, tmp_path):
+    one = sample.filter((pl.col("role") == "train") & (pl.col("label") == 0))["galaxy_id"][0]
+    lie = sample.with_columns(label=pl.when(pl.col("galaxy_id") == one).then(1).otherwise("label").cast(pl.Int8))
+    again = train(recipe, lie, stamps, tmp_path, settings=settings)
+    assert again.identity != trained.identity
+    assert any(not torch.equal(again.weights[k], trained.weights[k]) for k in trained.weights)
+
+
+def test_tier_b_weighs_what_the_recipe_says_and_the_effective_weights_are_logged(sample, stamps, settings, tmp_path):
+    ends = {}
+    for weight in (0.3, 0.6):
+        recipe = parse_detector("tiny-s1", overrides={"tiny": {"input_size": 33, "tier_b_weight": weight}})
+        result = train(recipe, sample, stamps, tmp_path, settings=settings, epochs=1)
+        n_b = sample.filter((pl.col("role") == "train") & (pl.col("tier") == "B")).height
+        assert result.config["loss_weights"][f"{weight:g}"] == n_b
+        ends[weight] = result.weights
+    assert any(not torch.equal(ends[0.3][k], ends[0.6][k]) for k in ends[0.3])
+
+
+def test_the_loss_is_the_weighted_mean_cross_entropy():
+    rng = np.random.default_rng(3)
+    z, y, w = rng.normal(0, 3, 50), rng.integers(0, 2, 50), rng.uniform(0.3, 1, 50)
+    p = 1 / (1 + np.exp(-z))
+    expected = np.mean(-w * (y * np.log(p) + (1 - y) * np.log(1 - p)))
+    got = weighted_loss(*(torch.tensor(v, dtype=torch.float32) for v in (z, y, w)))
+    assert float(got) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(recipe, sample, stamps, settings, tmp_path):
+    wild = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"lr": 1e38, "clip": 1e38})})
+    with pytest.raises((FloatingPointError, ValueError)):
+        train(wild, sample, stamps, tmp_path, settings=settings)
+
+
+@pytest.mark.parametrize("role", ["train", "select"])
+def test_a_role_of_one_class_is_refused(role, recipe, sample, stamps, settings, tmp_path):
+    half = sample.filter((pl.col("role") != role) | (pl.col("label") == 0))
+    with pytest.raises(BadInput, match=f"role '{role}' has 0 positives"):
+        train(recipe, half, stamps, tmp_path, settings=settings)
+
+
+def test_a_mixture_that_asks_for_an_empty_pool_is_refused(recipe, sample, settings, tmp_path):
+    none = sample.filter(pl.col("pool").is_null() | (pl.col("pool") == "N1"))
+    with pytest.raises(BadInput, match="N2 an epoch and the sample has none"):
+        train(recipe, none, Rings(lenses_of(sample)), tmp_path, settings=settings)
+
+
+def test_practice_runs_stop_after_their_minutes_and_say_so(recipe, sample, stamps, settings, tmp_path):
+    short = settings.model_copy(update={"max_minutes": 1e-6})
+    result = train(recipe, sample, stamps, tmp_path, settings=short)
+    assert result.history.height == 1
+    assert "minutes were over" in result.facts["ended"]
+
+
+def test_training_stops_when_patience_is_over(recipe, sample, stamps, settings, tmp_path):
+    schedule = recipe.schedule.model_copy(update={"lr": 1e-30, "patience": 2, "epochs": 30, "weight_decay": 0.0})
+    result = train(recipe.model_copy(update={"schedule": schedule}), sample, stamps, tmp_path, settings=settings)
+    assert result.history.height == result.best_epoch + 3 < 30
+    assert result.facts["ended"] == "no better epoch in 2"
