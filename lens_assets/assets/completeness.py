@@ -32,12 +32,14 @@ def detectability(
     settings = workspace.profile().completeness
     identity = {
         "code": code_digest("completeness/detectability.py", "completeness/gating.py", "realism/azimuth.py"),
-        "false_alarm_rate": settings.false_alarm_rate,
+        "false_alarms": [settings.false_alarm_rate, settings.min_false_alarms],
         **digests(splits, cutouts),
     }
 
     def make(draft: Draft) -> None:
-        statistics, spec = gating.calibrate(splits.read(), stamps_of(cutouts), settings.false_alarm_rate)
+        statistics, spec = gating.calibrate(
+            splits.read(), stamps_of(cutouts), settings.false_alarm_rate, settings.min_false_alarms
+        )
         draft.table(statistics)
         draft.json("gate", spec.to_json())
         draft.facts.update(gating.summary(spec))

@@ -19,7 +19,7 @@ GROUP = "cutouts"
     **renewing(GROUP, {"python", "fits", "numpy"}),
     partitions_def=TILE,
     ins={"splits": dg.AssetIn(partition_mapping=ALL), "sweeps": dg.AssetIn(partition_mapping=SAME)},
-    metadata=of_table("cutouts"),
+    metadata=of_table("cutouts", "index"),
 )
 def cutouts(
     context: dg.AssetExecutionContext, workspace: Workspace, splits: Artefact, sweeps: Artefact
@@ -65,7 +65,9 @@ def cutout_quality(
     identity = {"code": code_digest("cutouts"), "settings": profile.cutouts, **digests(cutouts, splits)}
 
     def make(draft: Draft) -> None:
-        found = report.quality_report([shard.Shard.open(a.folder) for a in cutouts], splits.read(), profile.cutouts)
+        found = report.quality_report(
+            [shard.Shard.open(a.folder) for a in cutouts], splits.read(), profile.cutouts, workers=profile.workers
+        )
         draft.table(found.shortcuts)
         draft.table(found.features, "features")
         draft.table(found.duplicates, "duplicates")

@@ -197,10 +197,10 @@ def evaluation(
 def headline(metrics: pl.DataFrame) -> dict[str, float | None]:
     """The unstratified metrics as MLflow wants them: ``set.metric`` (and the threshold) -> value."""
     rows = overall(metrics).iter_rows(named=True)
-    return {".".join(filter(None, (r["set"], r["metric"], r["threshold"]))).replace(" ", "_"): r["value"] for r in rows}
+    return {".".join(filter(None, (r["set"], r["metric"], r["threshold_name"]))).replace(" ", "_"): r["value"] for r in rows}
 
 
 def overall(metrics: pl.DataFrame) -> pl.DataFrame:
     """The unstratified metrics, for the UI."""
-    keep = ["set", "metric", "threshold", "value", "lo68", "hi68", "n", "n_pos", "interval"]
+    keep = ["set", "metric", "threshold_name", "value", "lo68", "hi68", "n", "n_pos", "interval"]
     return metrics.filter(pl.col("stratum_axis") == evaluate.ALL).select(keep)

@@ -55,7 +55,7 @@ def injection_hosts(
         for host_set, table in (("random", "data"), ("matched", "matched")):
             chosen = hosts.choose_hosts(rows, settings, host_set)
             draft.table(chosen.hosts, table)
-            draft.table(chosen.coverage, f"coverage-{host_set}")
+            draft.table(chosen.cells, f"coverage-{host_set}")
             draft.facts[f"rejected_{host_set}"] = chosen.rejections.counts
 
     return stage(

@@ -5,6 +5,7 @@ import dagster as dg
 from lens_assets.assets.negatives import markdown
 from lens_assets.assets.stage import digests, of_table, renewing, stage
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.negatives.selection import load_selection
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.splits.assign import make_splits
 from lens_assets.science.storage import Artefact, Draft
@@ -20,11 +21,15 @@ def splits(
 ) -> dg.MaterializeResult[Artefact]:
     """Train, validation and test by HEALPix cell with a guard ring, and inside them separate roles: choosing the epoch,
     calibration, thresholds, hosting injections, reporting."""
-    settings = workspace.profile().splits
-    identity = {"code": code_digest("splits", "columns/splits.py"), "settings": settings}
+    profile = workspace.profile()
+    identity = {
+        "code": code_digest("splits", "negatives", "columns/splits.py"),
+        "settings": profile.splits,
+        "selection": load_selection(profile.negatives.selection),
+    }
 
     def make(draft: Draft) -> None:
-        table, balance, facts = make_splits(positives.read(), negative_sample.read(), settings)
+        table, balance, facts = make_splits(positives.read(), negative_sample.read(), profile.splits)
         draft.table(table)
         draft.table(balance, "balance")
         draft.facts.update(facts)

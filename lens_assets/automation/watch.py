@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from lens_assets.science.detectors.recipes import detector_keys
+from lens_assets.science.detectors.recipes import detector_keys, load_recipes, parse_detector
 from lens_assets.science.errors import BadInput
 from lens_assets.science.injections.variants import load_variants
 from lens_assets.science.storage import safe_key, sha256_file
@@ -51,7 +51,8 @@ def channels(folder: Path, *, now: float | None = None) -> dict[str, str]:
 
 def detectors() -> dict[str, str]:
     """Detector key -> digest of its recipe."""
-    return detector_keys()
+    recipes = load_recipes()
+    return {key: parse_detector(key, recipes).digest for key in detector_keys(recipes)}
 
 
 def variants() -> dict[str, str]:

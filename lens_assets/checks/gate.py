@@ -42,12 +42,12 @@ def gate(
     def check(context: dg.AssetCheckExecutionContext, workspace: Workspace) -> dg.AssetCheckResult:
         partition = folder_key(context.partition_key) if partitioned else "all"
         found = judge(workspace.store().get(key.path[-1], partition), workspace)
-        severity = dg.AssetCheckSeverity.WARN if found.waived else dg.AssetCheckSeverity.ERROR
+        reason = found.waived or workspace.profile().waivers.get(name)
         words = "; ".join(found.problems) or "passed"
         return dg.AssetCheckResult(
             passed=not found.problems,
-            severity=severity,
-            description=f"{words} (override recorded: {found.waived})" if found.waived else words,
+            severity=dg.AssetCheckSeverity.WARN if reason else dg.AssetCheckSeverity.ERROR,
+            description=f"{words} (waived: {reason})" if found.problems and reason else words,
             metadata=found.figures,
         )
 

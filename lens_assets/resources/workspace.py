@@ -73,7 +73,7 @@ class Workspace(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def data_release(self) -> DataRelease:
         """The reader of the data release."""
-        return DataRelease(self.release_root, cache=self.root / "cache")
+        return DataRelease(self.release_root, cache=self.root / "cache", settings=self.profile().surveys)
 
     def profile(self) -> Profile:
         """The profile that sets the sizes."""

@@ -50,6 +50,8 @@ class Profile(BaseModel):
     """Size of the mock release to write, or ``None`` for a real one."""
     workers: int = Field(default=1, ge=1)
     runs: Runs
+    waivers: dict[str, str] = {}
+    """Name of a check -> the reason why its failure does not block. The failure stays visible, with the reason."""
     surveys: SurveySettings = SurveySettings()
     lenses: LensSettings = LensSettings()
     negatives: NegativeSettings = NegativeSettings()

@@ -18,7 +18,9 @@ from lens_assets.science.injections.batch import StampSource
 CHUNK = 512
 
 
-def calibrate(sample: pl.DataFrame, stamps: Any, false_alarm_rate: float) -> tuple[pl.DataFrame, GateSpec]:
+def calibrate(
+    sample: pl.DataFrame, stamps: Any, false_alarm_rate: float, min_false_alarms: int = 100
+) -> tuple[pl.DataFrame, GateSpec]:
     """Measure the statistic of lenses and random galaxies that have a stamp, and set the threshold.
 
     Returns
@@ -32,7 +34,9 @@ def calibrate(sample: pl.DataFrame, stamps: Any, false_alarm_rate: float) -> tup
     values = statistics(rows["galaxy_id"].to_list(), stamps)
     is_lens = (rows["label"] == 1).to_numpy()
     table = rows.select("galaxy_id", pl.Series("is_lens", is_lens), pl.Series("gate_statistic", values).fill_nan(None))
-    return GATE_STATISTICS.conform(table), calibrate_gate(values[is_lens], values[~is_lens], false_alarm_rate)
+    return GATE_STATISTICS.conform(table), calibrate_gate(
+        values[is_lens], values[~is_lens], false_alarm_rate, min_expected=min_false_alarms
+    )
 
 
 def statistics(ids: list[str], stamps: StampSource) -> np.ndarray[Any, np.dtype[np.float64]]:

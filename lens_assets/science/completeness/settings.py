@@ -42,6 +42,9 @@ class Settings(BaseModel):
     false_alarm_rate: float = Field(
         0.01, gt=0, lt=1, description="Share of random galaxies the detectability gate may call observable."
     )
+    min_false_alarms: int = Field(
+        100, ge=1, description="False alarms the random galaxies must be expected to hold, or the gate is refused."
+    )
     family_error: float = Field(0.01, gt=0, lt=1, description="Family-wise error of the physics checks (Holm).")
 
     @field_validator("levels")
