@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -94,7 +95,31 @@ def write_coadd(
     header = _header(cell, planes[0].shape[0], product, band, cards)
     dither = seed_of("dither", cell.brickid, product, band)
     hdus = [fits.PrimaryHDU(), *(compressed(p, product, header, dither + i) for i, p in enumerate(planes))]
-    replace_with(path, lambda scratch: fits.HDUList(hdus).writeto(scratch, overwrite=True))
+    raw = io.BytesIO()
+    fits.HDUList(hdus).writeto(raw)
+    data = without_times(raw.getvalue())
+    replace_with(path, lambda scratch: scratch.write_bytes(data))
+
+
+def without_times(data: bytes) -> bytes:
+    """A compressed FITS file with the clock time taken out of its gzip streams (bytes 4-7 of each; RFC 1952): astropy stamps every
+    tile that it packs with gzip, so the same image would never give the same bytes twice."""
+    out = bytearray(data)
+    with fits.open(io.BytesIO(data), disable_image_compression=True) as hdus:
+        for hdu in hdus[1:]:
+            heap = hdu.fileinfo()["datLoc"] + hdu.header.get("THEAP", hdu.header["NAXIS1"] * hdu.header["NAXIS2"])
+            packed = ["GZIP_COMPRESSED_DATA"] if "GZIP_COMPRESSED_DATA" in hdu.columns.names else []
+            if hdu.header["ZCMPTYPE"].startswith("GZIP"):
+                packed.append("COMPRESSED_DATA")
+            for name in packed:
+                descriptors = np.asarray(hdu.data).view(np.ndarray)[name]
+                for length, offset in descriptors.tolist():
+                    if length:
+                        at = heap + offset
+                        if out[at : at + 3] != b"\x1f\x8b\x08":
+                            raise ValueError(f"no gzip stream at byte {at}")
+                        out[at + 4 : at + 8] = bytes(4)
+    return bytes(out)
 
 
 def replace_with(path: Path, write) -> None:  # type: ignore[no-untyped-def]

@@ -100,7 +100,7 @@ def _band(size: MockSize, plan: BrickPlan, seed: int, band: str, seeing: float, 
     exposures = []
     for _ in range(count):
         offset = rng.uniform(0, pitch)
-        field_edge = float(rng.uniform(0, n)) if rng.random() < 0.15 else None
+        field_edge = float(rng.uniform(0, n)) if rng.random() < 0.08 else None
         exposures.append(
             {
                 "x": _edges(n, offset[0], CCD[0], CCD_GAP[0]),

@@ -33,10 +33,10 @@ def _regimes() -> dict[str, Regime]:
     # transparency, total r about 23.5 (assumption; the survey's tail, drawn often so that the cells at 23.5 are filled).
     return {
         "standard": Regime(
-            exposures={"g": (3, 6), "r": (3, 5), "z": (3, 8)}, single_depth={"g": 23.95, "r": 23.54, "z": 22.50}
+            exposures={"g": (4, 6), "r": (4, 6), "z": (4, 9)}, single_depth={"g": 23.90, "r": 23.45, "z": 22.45}
         ),
         "shallow": Regime(
-            exposures={"g": (3, 4), "r": (3, 4), "z": (2, 5)}, single_depth={"g": 23.35, "r": 22.85, "z": 22.00}
+            exposures={"g": (3, 5), "r": (3, 5), "z": (3, 6)}, single_depth={"g": 23.30, "r": 22.80, "z": 21.95}
         ),
         "deep": Regime(
             exposures={"g": (8, 12), "r": (8, 12), "z": (8, 14)}, single_depth={"g": 24.10, "r": 23.90, "z": 22.65}
@@ -69,18 +69,13 @@ class Settings(BaseModel):
     arclike: Share = 0.12  # of these neighbours stretched along the tangent, as chance arcs; a difficulty knob
 
     # --- lenses ---
-    theta_e: tuple[float, float, float, float] = (1.25, 0.42, 0.40, 3.00)  # median, log scatter, least, most (arcsec)
-    source_r: tuple[float, float, float, float] = (
-        23.3,
-        0.9,
-        21.6,
-        26.5,
-    )  # mean, scatter, brightest, faintest (AB, unlensed)
+    theta_e: tuple[float, float, float, float] = (1.35, 0.42, 0.40, 3.00)  # median, log scatter, least, most (arcsec)
+    source_r: tuple[float, float, float, float] = (23.0, 0.9, 21.2, 26.5)  # mean, scatter, brightest, faintest (AB, unlensed)
     source_gr: Pair = (0.05, 0.28)  # mean and scatter; LensPop median -0.01 (16-84 %: -0.14..0.39)
     source_rz: Pair = (0.25, 0.30)
     red_sources: Share = 0.10  # dusty ones, 0.8 mag redder; assumption
     source_re: Pair = (0.28, 0.45)  # median (arcsec), log scatter; LensPop 0.31 (0.12-0.56)
-    beta_max: float = 0.75  # source offset / theta_E, area-weighted up to here; broader than the injection priors
+    beta_max: float = 0.65  # source offset / theta_E, area-weighted up to here; broader than the injection priors
     quasar_share: Share = 0.07
     perturber_share: Share = 0.15
     mass_slope: Pair = (2.05, 0.12)
@@ -91,7 +86,7 @@ class Settings(BaseModel):
     visibility_half: float = 0.0  # log10 visibility at which a human finds half of the lenses
     grade_scatter: float = 0.22  # dex of human scatter in it
     grade_b: float = 0.05  # log10 visibility above which grade B (probable) ...
-    grade_a: float = 0.45  # ... and grade A (confident) are given
+    grade_a: float = 0.20  # ... and grade A (confident) are given
     dubious_b: Share = 0.38  # share of the grade-B rows that are no lenses; measured for the public list
     wrong_a: Share = 0.03  # share of the grade-A rows that are no lenses; assumption
     single_fibre_share: Share = 0.14  # of all lenses with an emission line in reach
