@@ -10,6 +10,7 @@ What does not belong here: choosing hosts, the physics, scores.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -231,21 +232,28 @@ def inject(
         return
     variant = _variant_of(rows, variant)
     for start in range(0, rows.height, settings.chunk):
-        part = rows.slice(start, settings.chunk)
-        hosts, where = np.unique(part["galaxy_id"].to_numpy(), return_inverse=True)
-        images, invvar = stamps.images(hosts.tolist()), stamps.invvar(hosts.tolist())
-        arcs = render(part, variant.psf, size=images.shape[-1], threads=settings.threads)
-        if variant.noise == "measured":
-            gain = measure_gain(images, invvar)[where]
-        else:
-            gain = np.full((part.height, 3), NULL_GAIN if variant.noise == "null" else np.nan)
-        out, weight = np.empty_like(arcs.images), np.empty_like(arcs.images)
-        keys = part.select("galaxy_id", "theta_e", "psf_bin", "depth_bin", "index", "seed").rows()
-        for i, host in enumerate(where):
-            rng = noise_generator(*keys[i])
-            used = None if variant.noise == "none" else gain[i]
-            out[i], weight[i] = add_arc(images[host], invvar[host], arcs.images[i], used, rng)
-        yield Chunk(part, part["injection_id"].to_list(), out, weight, arcs, gain, invvar[where])
+        yield _inject_chunk(rows.slice(start, settings.chunk), stamps, settings, variant)
+
+
+def _inject_chunk(part: pl.DataFrame, stamps: StampSource, settings: Settings, variant: Variant) -> Chunk:
+    hosts, where = np.unique(part["galaxy_id"].to_numpy(), return_inverse=True)
+    images, invvar = stamps.images(hosts.tolist()), stamps.invvar(hosts.tolist())
+    arcs = render(part, variant.psf, size=images.shape[-1], threads=settings.threads)
+    if variant.noise == "measured":
+        gain = measure_gain(images, invvar)[where]
+    else:
+        gain = np.full((part.height, 3), NULL_GAIN if variant.noise == "null" else np.nan)
+    out, weight = np.empty_like(arcs.images), np.empty_like(arcs.images)
+    keys = part.select("galaxy_id", "theta_e", "psf_bin", "depth_bin", "index", "seed").rows()
+
+    def put(i: int) -> None:  # writes row i alone, so threads change nothing
+        used = None if variant.noise == "none" else gain[i]
+        host = where[i]
+        out[i], weight[i] = add_arc(images[host], invvar[host], arcs.images[i], used, noise_generator(*keys[i]))
+
+    with ThreadPoolExecutor(settings.threads) as pool:
+        list(pool.map(put, range(part.height)))
+    return Chunk(part, part["injection_id"].to_list(), out, weight, arcs, gain, invvar[where])
 
 
 def one(injection_id: str, hosts: pl.DataFrame, stamps: StampSource, settings: Settings) -> Chunk:

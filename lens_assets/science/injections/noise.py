@@ -17,9 +17,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 from lens_assets.science.errors import BadInput
-from lens_assets.science.injections.kernel import compiled
+from lens_assets.science.injections.kernel import compiled, exp_
 from lens_assets.science.surveys.layout import BANDS, PIXEL_SCALE, ZERO_POINT
 
 F32 = npt.NDArray[np.float32]
@@ -137,32 +138,60 @@ def check_gain(images: F32, invvar: F32, gain: F64, *, source: Literal["brick", 
     return GainCheck(tuple(middle.tolist()), tuple(spread.tolist()), len(images), passed)
 
 
-@compiled()
-def poisson_excess(mean, z):  # type: ignore[no-untyped-def]
-    """Poisson deviate minus its mean, as a monotone function of the standard normal deviate ``z``; 0 for mean 0.
+MANY = 40.0
+"""Mean count from which the Poisson distribution is taken by its expansion round the normal one."""
 
-    Below 40 by inversion of the distribution function, above by its Cornish-Fisher expansion (Abramowitz & Stegun
-    26.2.49), whose mean is exact and whose variance is good to 0.2 %.
-    """
+
+@compiled()
+def _excess(mean, deviate):  # type: ignore[no-untyped-def]
+    """``deviate`` is the uniform deviate below ``MANY`` counts, and the normal one of the same rank from there on."""
+    if mean >= MANY:
+        root = math.sqrt(mean)
+        z = deviate
+        return root * z + (z * z - 1.0) / 6.0 + (z - z * z * z) / (72.0 * root)
     if mean <= 0.0:
         return 0.0
-    if mean < 40.0:
-        u = 0.5 * math.erfc(-z * 0.7071067811865476)
-        p = math.exp(-mean)
-        total = p
-        k = 0
-        while u > total and k < 400:
-            k += 1
-            p *= mean / k
-            total += p
-        return k - mean
-    root = math.sqrt(mean)
-    return root * z + (z * z - 1.0) / 6.0 + (z - z * z * z) / (72.0 * root)
+    if deviate <= 1.0 - mean:  # below exp(-mean), so no photon
+        return -mean
+    p = exp_(-mean)
+    total = p
+    k = 0
+    while deviate > total and k < 400:
+        k += 1
+        p *= mean / k
+        total += p
+    return k - mean
 
 
 @compiled()
-def _add(arc, gain, deviates, host, weight, image_out, weight_out):  # type: ignore[no-untyped-def]
+def _excesses(mean, deviates, out):  # type: ignore[no-untyped-def]
+    for i in range(mean.size):
+        out[i] = _excess(mean[i], deviates[i])
+
+
+def _ranks(mean: F64, u: F64) -> F64:
+    """``u`` with its entries of many counts turned into normal deviates of the same rank."""
+    many = np.flatnonzero(mean.ravel() >= MANY)
+    deviates = u.ravel().copy()
+    deviates[many] = ndtri(np.clip(deviates[many], 2.0**-54, 1.0 - 2.0**-53))
+    return deviates.reshape(u.shape)
+
+
+def poisson_excess(mean: F64, u: F64) -> F64:
+    """Poisson deviates minus their means, from uniform deviates of the same shape; exactly 0 where the mean is 0.
+
+    Inversion of the distribution function below ``MANY`` counts; above, its Cornish-Fisher expansion (Abramowitz &
+    Stegun 26.2.49), whose mean is exact and whose variance is good to 0.2 %.
+    """
+    out = np.empty(mean.size)
+    _excesses(mean.ravel(), _ranks(mean, u).ravel(), out)
+    return out.reshape(mean.shape)
+
+
+@compiled()
+def _add(arc, mean, gain, deviates, host, weight, image_out, weight_out):  # type: ignore[no-untyped-def]
     for b in range(arc.shape[0]):
+        per_count = 1.0 / gain[b]
         for j in range(arc.shape[1]):
             for i in range(arc.shape[2]):
                 light = np.float64(arc[b, j, i])
@@ -170,22 +199,24 @@ def _add(arc, gain, deviates, host, weight, image_out, weight_out):  # type: ign
                     image_out[b, j, i] = host[b, j, i]
                     weight_out[b, j, i] = weight[b, j, i]
                     continue
-                noise = poisson_excess(light * gain[b], np.float64(deviates[b, j, i])) / gain[b]
+                noise = _excess(mean[b, j, i], deviates[b, j, i]) * per_count
                 image_out[b, j, i] = np.float32(np.float64(host[b, j, i]) + light + noise)
                 w = np.float64(weight[b, j, i])
-                weight_out[b, j, i] = np.float32(1.0 / (1.0 / w + light / gain[b])) if w > 0.0 else weight[b, j, i]
+                weight_out[b, j, i] = np.float32(w / (1.0 + w * light * per_count)) if w > 0.0 else weight[b, j, i]
 
 
 def add_arc(host: F32, invvar: F32, arc: F32, gain: F64 | None, rng: np.random.Generator) -> tuple[F32, F32]:
     """Put one arc (3, s, s) on its host: image and inverse variance with the arc's photon noise.
 
     ``gain`` (3,) electrons per nanomaggy, or ``None`` for no photon noise (the inverse variance then stays). The
-    standard deviates come from ``rng``, one per pixel and band whatever the arc, so that variants sharing a key share
-    them. Pixels without arc light keep the host's bytes.
+    deviates come from ``rng``, one per pixel and band whatever the arc, so that variants sharing a key share them.
+    Pixels without arc light keep the host's bytes.
     """
     if gain is None:
         return np.where(arc > 0, host + arc, host), invvar.copy()
-    deviates = rng.standard_normal(arc.shape, dtype=np.float32)
+    gain = np.asarray(gain, dtype=np.float64)
+    mean = arc * gain[:, None, None]
+    deviates = _ranks(mean, rng.random(arc.shape))
     image, weight = np.empty_like(host), np.empty_like(invvar)
-    _add(arc, np.asarray(gain, dtype=np.float64), deviates, host, invvar, image, weight)
+    _add(arc, mean, gain, deviates, host, invvar, image, weight)
     return image, weight
