@@ -3,11 +3,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 _spec = importlib.util.spec_from_file_location("detectors_rings", Path(__file__).with_name("rings.py"))
 rings = importlib.util.module_from_spec(_spec)
 sys.modules["detectors_rings"] = rings
 _spec.loader.exec_module(rings)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Small networks are slower with threads that wait for each other, and far slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +34,7 @@ def stamps(sample):
 def recipe():
     from lens_assets.science.detectors.recipes import parse_detector
 
-    return parse_detector("tiny-s1", overrides={"tiny": {"input_size": 33, "schedule": {"epochs": 4}}})
+    return parse_detector("tiny-s1", overrides={"tiny": {"input_size": 33, "schedule": {"epochs": 6}}})
 
 
 @pytest.fixture(scope="session")

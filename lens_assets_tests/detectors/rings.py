@@ -1,4 +1,4 @@
-"""Synthetic stamps for the tests of detectors: noise, a bulge, and half a ring round the lenses. Not a mock of the sky."""
+"""Synthetic stamps for tests of detectors: noise, a bulge, and half a ring round the lenses. Not a mock of the sky."""
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,9 @@ class Rings:
 
     def images(self, galaxy_ids):
         """Nanomaggies per pixel, for any ids."""
-        return np.stack([self._one(g) for g in galaxy_ids]) if len(galaxy_ids) else np.empty((0, 3, self.size, self.size))
+        return (
+            np.stack([self._one(g) for g in galaxy_ids]) if len(galaxy_ids) else np.empty((0, 3, self.size, self.size))
+        )
 
     def invvar(self, galaxy_ids):
         """One everywhere but in a corner pixel."""
@@ -31,8 +33,10 @@ class Rings:
         image = rng.normal(0, 0.01, (3, self.size, self.size))
         image += np.exp(-r / rng.uniform(1.0, 2.0)) * rng.uniform(0.2, 0.6) * np.array([0.4, 0.8, 1.0])[:, None, None]
         if galaxy_id in self.lenses:
-            arc = np.exp(-0.5 * ((r - rng.uniform(5, 8)) / 1.2) ** 2) * (1 + np.cos(np.arctan2(y, x) - rng.uniform(0, 6.28)))
-            image += 0.05 * arc * np.array([1.0, 0.7, 0.4])[:, None, None]
+            arc = np.exp(-0.5 * ((r - rng.uniform(5, 8)) / 1.2) ** 2) * (
+                1 + np.cos(np.arctan2(y, x) - rng.uniform(0, 6.28))
+            )
+            image += 0.1 * arc * np.array([1.0, 0.7, 0.4])[:, None, None]
         image[:, 0, 0] = 1e6
         return image.astype(np.float32)
 

@@ -50,18 +50,25 @@ def test_two_epochs_show_the_same_galaxy_differently(train_rows, recipe):
     a, b = (moves(train_rows.keys, still, recipe.augmentation, 1, epoch) for epoch in (0, 1))
     same = (a.turns == b.turns) & (a.mirror == b.mirror) & (a.down == b.down) & (a.right == b.right)
     assert same.mean() < 0.05  # 8 orientations x 25 shifts: 0.5 % by chance
-    assert not np.array_equal(epoch_plan(train_rows, recipe.mixture, 1, 0), epoch_plan(train_rows, recipe.mixture, 1, 1))
+    assert not np.array_equal(
+        epoch_plan(train_rows, recipe.mixture, 1, 0), epoch_plan(train_rows, recipe.mixture, 1, 1)
+    )
 
 
 def test_copies_of_one_galaxy_in_one_epoch_differ(train_rows, recipe):
     keys = np.repeat(train_rows.keys[:50], 2)
     m = moves(keys, np.tile([0, 1], 50), recipe.augmentation, 1, 0)
-    assert ((m.turns[::2] == m.turns[1::2]) & (m.down[::2] == m.down[1::2]) & (m.right[::2] == m.right[1::2])).mean() < 0.1
+    assert (
+        (m.turns[::2] == m.turns[1::2]) & (m.down[::2] == m.down[1::2]) & (m.right[::2] == m.right[1::2])
+    ).mean() < 0.1
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(train_rows, pixels, recipe):
     epoch = Epoch(train_rows, pixels, recipe, 3)
-    runs = [list(DataLoader(epoch, batch_size=None, num_workers=w, multiprocessing_context="fork" if w else None)) for w in (0, 2)]
+    runs = [
+        list(DataLoader(epoch, batch_size=None, num_workers=w, multiprocessing_context="fork" if w else None))
+        for w in (0, 2)
+    ]
     assert len(runs[0]) == len(runs[1]) == len(epoch)
     for a, b in zip(*runs, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
@@ -76,7 +83,8 @@ def test_the_order_of_the_sample_plays_no_part(sample, stamps, recipe, train_row
 
 def test_stamps_read_again_every_epoch_are_those_kept_in_memory(train_rows, stamps, recipe, pixels):
     streamed = Normalised(train_rows.galaxy_ids, stamps, recipe.normalisation, cache_bytes=0)
-    assert pixels.cached and not streamed.cached
+    assert pixels.cached
+    assert not streamed.cached
     assert streamed.digest == pixels.digest
     some = np.array([5, 3, 99])
     np.testing.assert_array_equal(streamed[some], pixels[some])
@@ -127,7 +135,9 @@ def test_a_shift_moves_the_centre_and_reflects_at_the_edge():
     moved = move(image, 0, False, 2, -1, 7)
     assert moved[0, 5, 2] == image[0, 3, 3]
     np.testing.assert_array_equal(moved[:, 1, :6], image[:, 1, 1:])  # row -1 is row 1 again
-    np.testing.assert_array_equal(move(image, 0, False, 1, 0, 3), image[:, 1:4, 2:5])  # a crop shifts without reflection
+    np.testing.assert_array_equal(
+        move(image, 0, False, 1, 0, 3), image[:, 1:4, 2:5]
+    )  # a crop shifts without reflection
 
 
 def test_turns_and_mirror_make_the_eight_orientations():
@@ -137,8 +147,13 @@ def test_turns_and_mirror_make_the_eight_orientations():
 
 
 def test_augmentation_can_be_switched_off(train_rows):
-    m = moves(train_rows.keys, np.zeros(len(train_rows), np.int64), Augmentation(flips=False, rotations=False, shift=0), 1, 0)
-    assert not m.turns.any() and not m.mirror.any() and not m.down.any() and not m.right.any()
+    m = moves(
+        train_rows.keys, np.zeros(len(train_rows), np.int64), Augmentation(flips=False, rotations=False, shift=0), 1, 0
+    )
+    assert not m.turns.any()
+    assert not m.mirror.any()
+    assert not m.down.any()
+    assert not m.right.any()
 
 
 def test_no_stamp_of_an_epoch_is_lost_to_the_last_batch(train_rows, pixels, recipe):
