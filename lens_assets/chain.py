@@ -1,8 +1,9 @@
 """The whole chain, run in order in one process through Dagster: what ``make demo`` does and what a batch job would do.
 
-Each step materialises its assets for every partition of its axis with their checks, as ordinary Dagster runs of the instance,
-so that the user interface shows them afterwards. Nothing is decided here: whether a partition must be computed at all is
-known to the asset (``lens_assets.assets.stage``), which is why a killed chain is simply started again.
+Each step materialises its assets for every partition of its axis with their checks, as ordinary Dagster runs of the
+instance, so that the user interface shows them afterwards. Nothing is decided here: whether a partition must be
+computed at all is known to the asset (``lens_assets.assets.stage``), which is why a killed chain is simply started
+again.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def partitions_of(axis: str | None, profile: Profile, instance: dg.DagsterInstan
         return [None]
     if axis in ("tile", "channel"):
         keys = (TILE if axis == "tile" else CHANNEL).get_partition_keys(dynamic_partitions_store=instance)
-        return sorted(keys)
+        return [*sorted(keys)]
     if axis == "detector":
         return list(runs.detectors)
     if axis == "batch":

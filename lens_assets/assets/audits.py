@@ -45,8 +45,12 @@ def closure(
     }
 
     def make(draft: Draft) -> None:
-        objects = pl.concat([a.scan().select("galaxy_id", "brickname", "psfsize_r", "depth_r", "ra", "dec") for a in sweeps])
-        lenses, rejected = truth.unseen_lenses(truth.read_truth(workspace.truth_folder), splits.read(), objects.collect())
+        objects = pl.concat(
+            [a.scan().select("galaxy_id", "brickname", "psfsize_r", "depth_r", "ra", "dec") for a in sweeps]
+        )
+        lenses, rejected = truth.unseen_lenses(
+            truth.read_truth(workspace.truth_folder), splits.read(), objects.collect()
+        )
         scorer = checkpoint.load(detector.folder, profile.cutouts.normalisation, profile.detectors)
         scored = truth.score_lenses(lenses, workspace.data_release(), scorer, profile.cutouts)
         table = audit.closure(Surface.load(completeness_surface), scored)
@@ -54,4 +58,6 @@ def closure(
         draft.table(scored, "lenses")
         draft.facts.update(rejected=rejected.counts, **audit.summary(table))
 
-    return stage(context, workspace, identity, make, lambda made: {"closure": dg.MetadataValue.md(markdown(made.read()))})
+    return stage(
+        context, workspace, identity, make, lambda made: {"closure": dg.MetadataValue.md(markdown(made.read()))}
+    )

@@ -27,8 +27,8 @@ GROUP = "completeness"
 def detectability(
     context: dg.AssetExecutionContext, workspace: Workspace, splits: Artefact, cutouts: list[Artefact]
 ) -> dg.MaterializeResult[Artefact]:
-    """The gate that says whether an arc could be seen at all: its statistic for lenses and random galaxies, and the threshold at the
-    stated false-alarm rate. No learning; it never sees a detector."""
+    """The gate that says whether an arc could be seen at all: its statistic for lenses and random galaxies, and the threshold at
+    the stated false-alarm rate. No learning; it never sees a detector."""
     settings = workspace.profile().completeness
     identity = {
         "code": code_digest("completeness/detectability.py", "completeness/gating.py", "realism/azimuth.py"),
@@ -72,8 +72,8 @@ def completeness_surface(
     detectability: Artefact,
     conditions: list[Artefact],
 ) -> dg.MaterializeResult[Artefact]:
-    """Completeness per cell of Einstein radius, PSF and depth, at every threshold, with host-aware intervals that carry the threshold's
-    own error; observable fraction and conditional completeness; marginals; physics checks; weights of the survey. Its header, name
+    """Completeness per cell of Einstein radius, PSF and depth, at every threshold, with host-aware intervals that carry
+    the threshold's own error; observable fraction and conditional completeness; marginals; physics checks; weights of the survey. Its header, name
     and figures carry the realism verdict."""
     settings, keys = workspace.profile().completeness, context.partition_key.keys_by_dimension
     identity = {

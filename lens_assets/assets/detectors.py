@@ -11,6 +11,7 @@ from lens_assets.science.columns.detectors import SCORES
 from lens_assets.science.cutouts.shard import ShardSet
 from lens_assets.science.detectors import checkpoint, evaluate, figures, score, train
 from lens_assets.science.detectors.recipes import Recipe, parse_detector
+from lens_assets.science.detectors.strata import ALL as WHOLE
 from lens_assets.science.detectors.tracking import Tracking
 from lens_assets.science.hashing import digest
 from lens_assets.science.provenance import code_digest
@@ -177,7 +178,9 @@ def evaluation(
 
     def make(draft: Draft) -> None:
         independent = positives.read().select("galaxy_id", "independent").unique("galaxy_id")
-        scores = detector_scores.read().join(splits.read(), on="galaxy_id").join(independent, on="galaxy_id", how="left")
+        scores = (
+            detector_scores.read().join(splits.read(), on="galaxy_id").join(independent, on="galaxy_id", how="left")
+        )
         found = evaluate.evaluate(scores, settings)
         draft.table(found.metrics)
         draft.table(found.thresholds, "thresholds")
@@ -190,17 +193,23 @@ def evaluation(
                 run.artifact(path, "evaluation")
 
     return stage(
-        context, workspace, identity, make, lambda made: {"metrics": dg.MetadataValue.md(markdown(overall(made.read())))}
+        context,
+        workspace,
+        identity,
+        make,
+        lambda made: {"metrics": dg.MetadataValue.md(markdown(overall(made.read())))},
     )
 
 
 def headline(metrics: pl.DataFrame) -> dict[str, float | None]:
     """The unstratified metrics as MLflow wants them: ``set.metric`` (and the threshold) -> value."""
     rows = overall(metrics).iter_rows(named=True)
-    return {".".join(filter(None, (r["set"], r["metric"], r["threshold_name"]))).replace(" ", "_"): r["value"] for r in rows}
+    return {
+        ".".join(filter(None, (r["set"], r["metric"], r["threshold_name"]))).replace(" ", "_"): r["value"] for r in rows
+    }
 
 
 def overall(metrics: pl.DataFrame) -> pl.DataFrame:
     """The unstratified metrics, for the UI."""
     keep = ["set", "metric", "threshold_name", "value", "lo68", "hi68", "n", "n_pos", "interval"]
-    return metrics.filter(pl.col("stratum_axis") == evaluate.ALL).select(keep)
+    return metrics.filter(pl.col("stratum_axis") == WHOLE).select(keep)

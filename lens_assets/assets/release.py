@@ -36,8 +36,8 @@ def release(
     conditions: list[Artefact],
     sweeps: list[Artefact],
 ) -> dg.MaterializeResult[Artefact]:
-    """One directory to cite and to load without this platform: the table as Parquet, FITS and ECSV, model card, realism verdict, priors,
-    detector, lineage, figures and the look-up. A published version is never overwritten."""
+    """One directory to cite and to load without this platform: the table as Parquet, FITS and ECSV, model card, realism
+    verdict, priors, detector, lineage, figures and the look-up. A published version is never overwritten."""
     profile = workspace.profile()
     runs = profile.runs
     wanted = {folder_key(surface_key(d, v)): f"{d}|{v}" for d in runs.detectors for v in runs.variants}
@@ -63,7 +63,10 @@ def release(
             name=runs.release,
             version=runs.release_version,
             realism=report.json("report"),
-            priors={"variant": variant.model_dump(mode="json"), "set": prior_set(variant.prior_set).model_dump(mode="json")},
+            priors={
+                "variant": variant.model_dump(mode="json"),
+                "set": prior_set(variant.prior_set).model_dump(mode="json"),
+            },
             detector=frozen.json("spec"),
             lineage=lineage.trace(workspace.store(), made_here[primary]),
             citation=lineage.CITATION,

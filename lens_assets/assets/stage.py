@@ -111,4 +111,3 @@ def column_schema(table: str) -> dg.TableSchema:
 def of_table(table: str, file: str = "data") -> dict[str, Any]:
     """Definition metadata of an asset whose file ``<file>.parquet`` is the registered table ``table``."""
     return {"dagster/column_schema": column_schema(table), "table": table, "file": file}
-

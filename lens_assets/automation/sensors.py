@@ -1,7 +1,7 @@
 """The sensors: each looks, asks ``changes`` what is different, and tells Dagster. No decision is made here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -56,7 +56,7 @@ def synchronise(axis: str, workspace: Workspace, instance: dg.DagsterInstance) -
     return difference
 
 
-def _reported(asset: str, keys: list[str], instance: dg.DagsterInstance) -> dict[str, str]:
+def _reported(asset: str, keys: Sequence[str], instance: dg.DagsterInstance) -> dict[str, str]:
     """The versions last reported for an external asset's partitions."""
     found: dict[str, str] = {}
     for key in keys:

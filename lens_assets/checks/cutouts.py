@@ -1,5 +1,5 @@
-"""Cutouts: every object is accounted for, no pixels are shared between splits, both classes come from one reader, and no simple feature
-gives the classes away."""
+"""Cutouts: every object is accounted for, no pixels are shared between splits, both classes come from one reader, and no
+simple feature gives the classes away."""
 
 import dagster as dg
 import polars as pl
@@ -20,7 +20,9 @@ def _accounted(artefact: Artefact, workspace: Workspace) -> Outcome:
     if kept & lost:
         problems.append(f"{len(kept & lost)} objects are both kept and rejected")
     if kept | lost != wanted:
-        problems.append(f"{len(wanted - kept - lost)} objects vanished, {len((kept | lost) - wanted)} were not asked for")
+        problems.append(
+            f"{len(wanted - kept - lost)} objects vanished, {len((kept | lost) - wanted)} were not asked for"
+        )
     return Outcome(problems, {"asked": len(wanted), "kept": len(kept), "rejected": len(lost)})
 
 
@@ -52,8 +54,15 @@ def _lost_alike(artefact: Artefact, workspace: Workspace) -> Outcome:
 
 def _shortcuts(artefact: Artefact, workspace: Workspace) -> Outcome:
     noise = [f for f in artefact.facts["red"] if f.startswith(("lag", "noise", "background"))]
-    problems = [f"these say what the noise is, not what the galaxy is, and separate the classes: {', '.join(noise)}"] if noise else []
-    figures = {"red": ", ".join(artefact.facts["red"]) or "none", "yellow": ", ".join(artefact.facts["yellow"]) or "none"}
+    problems = (
+        [f"these say what the noise is, not what the galaxy is, and separate the classes: {', '.join(noise)}"]
+        if noise
+        else []
+    )
+    figures = {
+        "red": ", ".join(artefact.facts["red"]) or "none",
+        "yellow": ", ".join(artefact.facts["yellow"]) or "none",
+    }
     return Outcome(problems, figures)
 
 
@@ -63,7 +72,10 @@ digests_disjoint = gate(
 )
 one_source = gate(cutout_quality, "one_source", "Stamps of both classes come from the same reader.", _one_source)
 no_noise_shortcut = gate(
-    cutout_quality, "no_noise_shortcut", "No property of the noise or background separates the classes (red).", _shortcuts
+    cutout_quality,
+    "no_noise_shortcut",
+    "No property of the noise or background separates the classes (red).",
+    _shortcuts,
 )
 lost_alike = gate(
     cutout_quality,

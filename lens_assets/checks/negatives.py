@@ -38,10 +38,17 @@ def _parent(artefact: Artefact, workspace: Workspace) -> Outcome:
 
 
 no_known_lens = gate(
-    negative_sample, "no_known_lens", "No negative lies within the exclusion radius of a known lens or candidate.", _known
+    negative_sample,
+    "no_known_lens",
+    "No negative lies within the exclusion radius of a known lens or candidate.",
+    _known,
 )
-mixture = gate(negative_sample, "mixture_as_asked", "The share of hard confusers (N2) is the wanted one.", _mix, blocking=False)
-strata = gate(negative_sample, "strata_filled", "Every stratum of TYPE and exposures got its target.", _strata, blocking=False)
+mixture = gate(
+    negative_sample, "mixture_as_asked", "The share of hard confusers (N2) is the wanted one.", _mix, blocking=False
+)
+strata = gate(
+    negative_sample, "strata_filled", "Every stratum of TYPE and exposures got its target.", _strata, blocking=False
+)
 like_parent = gate(
     negative_sample, "like_its_parent", "The sample covers sky and TYPE as its parent does.", _parent, blocking=False
 )

@@ -1,5 +1,5 @@
-"""Splits: nothing is shared between sets, shares are what was asked for, both classes passed one screen, and catalogue metadata alone
-cannot tell the classes apart."""
+"""Splits: nothing is shared between sets, shares are what was asked for, both classes passed one screen, and
+catalogue metadata alone cannot tell the classes apart."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -31,7 +31,9 @@ _JUDGES: Mapping[str, Judge] = {
 def _of(judge: Judge) -> Callable[[Artefact, Workspace], Outcome]:
     def run(artefact: Artefact, workspace: Workspace) -> Outcome:
         found = judge(artefact, workspace.profile())
-        return Outcome(found.problems[:20], {"problems": len(found.problems), "facts": dg.MetadataValue.json(found.facts)})
+        return Outcome(
+            found.problems[:20], {"problems": len(found.problems), "facts": dg.MetadataValue.json(found.facts)}
+        )
 
     return run
 
@@ -55,9 +57,14 @@ split_checks = [
 metadata_alone = gate(
     splits,
     "metadata_alone_tells_nothing",
-    "A classifier on TYPE, exposures, PSF, depth, declination and E(B-V) separates the classes with a lower 68 % AUC bound under 0.60.",
+    "A classifier on TYPE, exposures, PSF, depth, declination and E(B-V) separates the classes with a lower 68 % AUC "
+    "bound under 0.60.",
     _metadata_alone,
 )
 balanced = gate(
-    splits, "conditions_balanced", "PSF, depth and exposures of the splits resemble each other.", _balance, blocking=False
+    splits,
+    "conditions_balanced",
+    "PSF, depth and exposures of the splits resemble each other.",
+    _balance,
+    blocking=False,
 )

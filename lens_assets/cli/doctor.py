@@ -132,7 +132,9 @@ def gpu() -> Finding:
     if torch.cuda.is_available():
         return Finding("ok", "GPU", torch.cuda.get_device_name(0))
     fast = torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
-    return Finding("note", "GPU", f"none: training runs on the CPU ({'with' if fast else 'without'} bfloat16 instructions)")
+    return Finding(
+        "note", "GPU", f"none: training runs on the CPU ({'with' if fast else 'without'} bfloat16 instructions)"
+    )
 
 
 def browser() -> Finding:

@@ -17,8 +17,12 @@ def lookup(
     theta_e: Annotated[float, typer.Option(help="Einstein radius, arcsec.")],
     psf: Annotated[float, typer.Option(help="PSF FWHM in r, arcsec.")],
     depth: Annotated[float, typer.Option(help="5-sigma point-source depth in r, AB mag.")],
-    release: Annotated[Path | None, typer.Option(help="Folder of the release; default: the newest of the installation.")] = None,
-    threshold: Annotated[str, typer.Option(help="Name of the score threshold; `default` is the release's own.")] = "default",
+    release: Annotated[
+        Path | None, typer.Option(help="Folder of the release; default: the newest of the installation.")
+    ] = None,
+    threshold: Annotated[
+        str, typer.Option(help="Name of the score threshold; `default` is the release's own.")
+    ] = "default",
     level: Annotated[float, typer.Option(help="Level of the interval: 0.68 or 0.95.")] = 0.68,
 ) -> None:
     """Probability that a lens of these properties, under these conditions, is found: value, interval, flag.

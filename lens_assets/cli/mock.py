@@ -21,7 +21,9 @@ def mock(
     home: Annotated[Path | None, typer.Option(help="Folder of the installation.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; no effect on the bytes.")] = 2,
     tiles: Annotated[int | None, typer.Option(help="Number of tiles, for `survey`.")] = None,
-    late: Annotated[bool, typer.Option("--late", help="Deliver one more lens catalogue of the existing release instead.")] = False,
+    late: Annotated[
+        bool, typer.Option("--late", help="Deliver one more lens catalogue of the existing release instead.")
+    ] = False,
 ) -> None:
     """Write a release in the layout of DR10 below <home>/release, its truth below <home>/truth.
 

@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 def ui(
     home: Annotated[Path | None, typer.Option(help="Folder of the installation.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; anything but localhost is open to others.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; anything but localhost is open to others.")
+    ] = "127.0.0.1",
     dagster_port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
 ) -> None:

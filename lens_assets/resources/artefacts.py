@@ -26,7 +26,9 @@ class ArtefactIOManager(dg.ConfigurableIOManager):
             raise dg.DagsterInvariantViolationError(f"{context.asset_key}: assets return artefacts, not {type(obj)}")
         on_disk = self.workspace.store().get(obj.asset, obj.partition)
         if on_disk.digest != obj.digest:
-            raise dg.DagsterInvariantViolationError(f"{context.asset_key}: another artefact took its place while it ran")
+            raise dg.DagsterInvariantViolationError(
+                f"{context.asset_key}: another artefact took its place while it ran"
+            )
 
     def load_input(self, context: dg.InputContext) -> Artefact | list[Artefact]:
         """The artefact of the mapped partition, or the list of them (see the module)."""
@@ -36,7 +38,9 @@ class ArtefactIOManager(dg.ConfigurableIOManager):
         keys = sorted(context.asset_partition_keys) if context.has_asset_partitions else ["all"]
         if not many:
             if len(keys) != 1:
-                raise dg.DagsterInvariantViolationError(f"{name}: expected one partition, the mapping gives {len(keys)}")
+                raise dg.DagsterInvariantViolationError(
+                    f"{name}: expected one partition, the mapping gives {len(keys)}"
+                )
             return store.get(name, folder_key(keys[0]))
         partial = bool((context.definition_metadata or {}).get("partial"))
         found = [store.find(name, folder_key(key)) for key in keys]

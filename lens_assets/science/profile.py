@@ -1,8 +1,8 @@
 """A profile: the sizes of one run of the platform, and which detectors and injection variants it makes.
 
-The defaults of every room's ``Settings`` are those of a paper; a profile states only what it does otherwise, so that the
-difference between practice and survey can be read in one YAML file (``lens_assets/config/profiles``). An unknown key is an
-error, not a typo that goes unnoticed.
+The defaults of every room's ``Settings`` are those of a paper; a profile states only what it does otherwise, so that
+the difference between practice and survey can be read in one YAML file (``lens_assets/config/profiles``). An unknown
+key is an error, not a typo that goes unnoticed.
 """
 
 from __future__ import annotations

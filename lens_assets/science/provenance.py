@@ -1,7 +1,7 @@
 """What made an artefact: the digest of the code that ran, and the versions it ran on.
 
-The digest covers the source and packaged YAML of the named rooms and of the modules all rooms share, so an artefact made
-by other code has another fingerprint and is made again; whoever deploys stale code sees it in the output.
+The digest covers the source and packaged YAML of the named rooms and of the modules all rooms share, so an artefact
+made by other code has another fingerprint and is made again; whoever deploys stale code sees it in the output.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Positions on the sky: HEALPix cells, separations, matches and friends of friends.
 
-Thin over healpy and scipy's k-d tree on unit vectors, where a small angle is a chord of 2 sin(a/2); no flat-sky shortcut,
-so RA wrap and the poles need no special case. Coordinates are ICRS/J2000 degrees throughout.
+Thin over healpy and scipy's k-d tree on unit vectors, where a small angle is a chord of 2 sin(a/2); no flat-sky
+shortcut, so RA wrap and the poles need no special case. Coordinates are ICRS/J2000 degrees throughout.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ SPLIT_NSIDE = 128
 def unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> F64:
     """(n, 3) unit vectors of positions in degrees."""
     a, d = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
+    return np.asarray(np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1), np.float64)
 
 
 def cell_of(ra: npt.ArrayLike, dec: npt.ArrayLike, nside: int = SPLIT_NSIDE) -> I64:
     """Nested HEALPix cell of each position (degrees)."""
-    return np.asarray(hp.ang2pix(nside, np.asarray(ra, float), np.asarray(dec, float), nest=True, lonlat=True), np.int64)
+    return np.asarray(
+        hp.ang2pix(nside, np.asarray(ra, float), np.asarray(dec, float), nest=True, lonlat=True), np.int64
+    )
 
 
 def separation(ra1: npt.ArrayLike, dec1: npt.ArrayLike, ra2: npt.ArrayLike, dec2: npt.ArrayLike) -> F64:

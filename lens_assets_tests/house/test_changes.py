@@ -24,7 +24,8 @@ def test_every_key_is_new_changed_vanished_or_the_same(now, before, existing):
     found = changes(now, before, existing)
     same = {key for key in now if before.get(key) == now[key]}
     assert set(found.new) | set(found.changed) | same == set(now)
-    assert not (set(found.new) & set(found.changed)) and not (set(found.arrived) & same)
+    assert not set(found.new) & set(found.changed)
+    assert not set(found.arrived) & same
     assert set(found.vanished) == set(before) - set(now)
 
 

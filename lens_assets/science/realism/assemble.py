@@ -1,7 +1,7 @@
 """From the platform's tables to the three sets of stamps that the realism report compares.
 
-Real: held-out confirmed and tier-A lenses (never trained on). Injected: a bounded number of injections by smallest stable
-hash, re-rendered. Hosts: the same hosts untouched. All through one reader, one gate and one frozen detector.
+Real: held-out confirmed and tier-A lenses (never trained on). Injected: a bounded number of injections by smallest
+stable hash, re-rendered. Hosts: the same hosts untouched. All through one reader, one gate and one frozen detector.
 """
 
 from __future__ import annotations
