@@ -1,4 +1,5 @@
-"""The same bytes always: any number of workers, any order, after a kill -9; and what happens in a folder that is taken."""
+"""The same bytes always: any number of workers, any order, after a kill -9; and what happens in a folder that is
+taken."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ def test_another_seed_gives_another_sky(written, tmp_path):
     assert (tmp_path / name).read_bytes() != (written.release / name).read_bytes()
 
 
-def test_a_run_killed_with_signal_9_continues_to_the_same_bytes_without_writing_complete_bricks_again(written, tmp_path):
+def test_a_run_killed_with_signal_9_continues_to_the_same_bytes_without_writing_complete_bricks_again(
+    written, tmp_path
+):
     (tmp_path / "size.json").write_text(written.size.model_dump_json())
     script = (
         "import sys; from pathlib import Path\n"
@@ -130,7 +133,9 @@ def test_truth_inside_the_release_is_refused(tmp_path, make):
 
 
 def test_replace_writes_the_new_release_over_the_old_one(tmp_path, make):
-    tiny = make(tiles=("000m005",), deep_tiles=(), bricks_per_tile=1, galaxies=2, lenses=1, faint=2, stars=1, survey_edge=0)
+    tiny = make(
+        tiles=("000m005",), deep_tiles=(), bricks_per_tile=1, galaxies=2, lenses=1, faint=2, stars=1, survey_edge=0
+    )
     write_release(*folders(tmp_path), tiny, 1)
     old = digests(tmp_path)
     summary = write_release(*folders(tmp_path), tiny, 2, replace=True)

@@ -11,7 +11,14 @@ import pytest
 
 from lens_assets.science.hashing import generator
 from lens_assets.science.mock import catalogues
-from lens_assets.science.mock.catalogues import imaging, late_catalogue, pairwise, quasars, single_fibre, write_catalogues
+from lens_assets.science.mock.catalogues import (
+    imaging,
+    late_catalogue,
+    pairwise,
+    quasars,
+    single_fibre,
+    write_catalogues,
+)
 from lens_assets.science.mock.settings import Settings
 from lens_assets.science.sphere import nearest
 
@@ -79,7 +86,11 @@ def test_channels_disagree_on_redshift_and_position(truth):
     ra, dec, rows = positions(imaging(lenses, objects, s, 1), "RA", "DEC")
     pra, pdec, pairs = positions(pairwise(lenses, s, 1), "RA_lens", "DEC_lens")
     index, sep = nearest(pra, pdec, ra, dec)
-    both = [(float(rows[i]["z_lens"]), float(p["Z_lens"])) for i, d, p in zip(index, sep, pairs, strict=True) if d < 2 and rows[i]["z_lens"] not in ("", "-")]
+    both = [
+        (float(rows[i]["z_lens"]), float(p["Z_lens"]))
+        for i, d, p in zip(index, sep, pairs, strict=True)
+        if d < 2 and rows[i]["z_lens"] not in ("", "-")
+    ]
     difference = np.abs([a - b for a, b in both])
     assert len(both) > 20
     assert np.median(difference) > 0.01
@@ -135,9 +146,15 @@ def test_a_lens_has_the_same_grade_whatever_else_is_in_the_sky(truth):
     lenses, objects = truth
     few = lenses.head(40)
     all_rows = {(r["RA"], r["DEC"]): r["grade"] for r in imaging(lenses, objects, Settings(), 1)}
-    contaminants_free = [r for r in imaging(few, objects.head(0), Settings(), 1) if not r["name"].startswith("MOCK-b") and r["grade"] in "ABC"]
+    contaminants_free = [
+        r
+        for r in imaging(few, objects.head(0), Settings(), 1)
+        if not r["name"].startswith("MOCK-b") and r["grade"] in "ABC"
+    ]
     assert len(contaminants_free) > 5
-    assert all(all_rows[(r["RA"], r["DEC"])] == r["grade"] for r in contaminants_free if r["name"] != "MOCK-beyond-pole")
+    assert all(
+        all_rows[(r["RA"], r["DEC"])] == r["grade"] for r in contaminants_free if r["name"] != "MOCK-beyond-pole"
+    )
 
 
 def test_a_late_catalogue_brings_new_lenses_and_old_ones(truth, tmp_path):
@@ -145,7 +162,9 @@ def test_a_late_catalogue_brings_new_lenses_and_old_ones(truth, tmp_path):
     folder = tmp_path / "truth"
     folder.mkdir()
     for name, frame in (("lenses", lenses), ("objects", objects)):
-        frame.rename({c: f"true_{c}" for c in frame.columns if c not in ("ra", "dec")}).write_parquet(folder / f"{name}.parquet")
+        frame.rename({c: f"true_{c}" for c in frame.columns if c not in ("ra", "dec")}).write_parquet(
+            folder / f"{name}.parquet"
+        )
     n = late_catalogue(folder, tmp_path / "mock-late-imaging.csv", 1)
     with open(tmp_path / "mock-late-imaging.csv") as stream:
         rows = list(csv.DictReader(stream))

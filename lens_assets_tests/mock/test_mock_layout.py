@@ -1,4 +1,5 @@
-"""The mock release against the DR10 pages: names, columns, types, units, headers, missing data; read by the survey's own reader."""
+"""The mock release against the DR10 pages: names, columns, types, units, headers, missing data; read by the survey's
+own reader."""
 
 from __future__ import annotations
 
@@ -21,13 +22,14 @@ from lens_assets.science.surveys.layout import brick_at, tile_at, tile_of_key
 from lens_assets.science.surveys.release import DataRelease
 
 DR10_COLUMNS = """RELEASE BRICKID BRICKNAME OBJID TYPE RA DEC RA_IVAR DEC_IVAR DCHISQ EBV
-FLUX_{b} FLUX_{w} FLUX_IVAR_{b} FLUX_IVAR_{w} MW_TRANSMISSION_{b} MW_TRANSMISSION_{w} NOBS_{b} NOBS_{w} RCHISQ_{b} RCHISQ_{w}
-FRACFLUX_{b} FRACFLUX_{w} FRACMASKED_{b} FRACIN_{b} ANYMASK_{b} ALLMASK_{b} WISEMASK_W1 WISEMASK_W2 PSFSIZE_{b} PSFDEPTH_{b}
-GALDEPTH_{b} PSFDEPTH_W1 PSFDEPTH_W2 WISE_COADD_ID SHAPE_R SHAPE_R_IVAR SHAPE_E1 SHAPE_E1_IVAR SHAPE_E2 SHAPE_E2_IVAR
-FIBERFLUX_{b} FIBERTOTFLUX_{b} REF_CAT REF_ID REF_EPOCH GAIA_PHOT_G_MEAN_MAG GAIA_PHOT_G_MEAN_FLUX_OVER_ERROR
-GAIA_PHOT_BP_MEAN_MAG GAIA_PHOT_BP_MEAN_FLUX_OVER_ERROR GAIA_PHOT_RP_MEAN_MAG GAIA_PHOT_RP_MEAN_FLUX_OVER_ERROR
-GAIA_ASTROMETRIC_EXCESS_NOISE GAIA_DUPLICATED_SOURCE GAIA_PHOT_BP_RP_EXCESS_FACTOR GAIA_ASTROMETRIC_SIGMA5D_MAX
-GAIA_ASTROMETRIC_PARAMS_SOLVED PARALLAX PARALLAX_IVAR PMRA PMRA_IVAR PMDEC PMDEC_IVAR MASKBITS FITBITS SERSIC SERSIC_IVAR"""
+FLUX_{b} FLUX_{w} FLUX_IVAR_{b} FLUX_IVAR_{w} MW_TRANSMISSION_{b} MW_TRANSMISSION_{w} NOBS_{b} NOBS_{w} RCHISQ_{b}
+RCHISQ_{w} FRACFLUX_{b} FRACFLUX_{w} FRACMASKED_{b} FRACIN_{b} ANYMASK_{b} ALLMASK_{b} WISEMASK_W1 WISEMASK_W2
+PSFSIZE_{b} PSFDEPTH_{b} GALDEPTH_{b} PSFDEPTH_W1 PSFDEPTH_W2 WISE_COADD_ID SHAPE_R SHAPE_R_IVAR SHAPE_E1
+SHAPE_E1_IVAR SHAPE_E2 SHAPE_E2_IVAR FIBERFLUX_{b} FIBERTOTFLUX_{b} REF_CAT REF_ID REF_EPOCH GAIA_PHOT_G_MEAN_MAG
+GAIA_PHOT_G_MEAN_FLUX_OVER_ERROR GAIA_PHOT_BP_MEAN_MAG GAIA_PHOT_BP_MEAN_FLUX_OVER_ERROR GAIA_PHOT_RP_MEAN_MAG
+GAIA_PHOT_RP_MEAN_FLUX_OVER_ERROR GAIA_ASTROMETRIC_EXCESS_NOISE GAIA_DUPLICATED_SOURCE GAIA_PHOT_BP_RP_EXCESS_FACTOR
+GAIA_ASTROMETRIC_SIGMA5D_MAX GAIA_ASTROMETRIC_PARAMS_SOLVED PARALLAX PARALLAX_IVAR PMRA PMRA_IVAR PMDEC PMDEC_IVAR
+MASKBITS FITBITS SERSIC SERSIC_IVAR"""
 
 
 def expected_columns() -> list[str]:
@@ -208,7 +210,7 @@ def test_truth_is_in_its_own_folder_and_the_release_holds_none_of_it(written):
     assert all(n.endswith((".fits", ".fits.fz", ".fits.gz", ".json")) for n in names)
     assert sorted(p.name for p in written.truth.glob("*.parquet")) == ["lenses.parquet", "objects.parquet"]
     text = (written.release / "release.json").read_text()
-    assert "theta_e\": [" in text or "theta_e" in text  # settings are stated; positions of lenses are not
+    assert 'theta_e": [' in text or "theta_e" in text  # settings are stated; positions of lenses are not
     assert "L0000" not in text
 
 

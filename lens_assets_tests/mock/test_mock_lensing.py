@@ -1,4 +1,5 @@
-"""The mock's lenses against analytic lensing and brute-force rendering, and how they differ from the injection engine's."""
+"""The mock's lenses against analytic lensing and brute-force rendering, and how they differ from the injection
+engine's."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ def test_an_isothermal_sphere_magnifies_a_compact_source_by_two_theta_over_beta(
     theta, beta = 1.2, 0.6
     d = dataclasses.replace(lens.deflector, theta_e=theta)
     simple = dataclasses.replace(
-        lens, deflector=d, models=["SIS"], keywords=[{"theta_E": theta, "center_x": 0.0, "center_y": 0.0}], beta=(beta, 0.0),
-        clumps=[(beta, 0.0, 0.06, 1.0, 0.0, 0.5, np.ones(3))], truth={**lens.truth, "source_re": 0.1},
+        lens, deflector=d, models=["SIS"], keywords=[{"theta_E": theta, "center_x": 0.0, "center_y": 0.0}],
+        beta=(beta, 0.0), clumps=[(beta, 0.0, 0.06, 1.0, 0.0, 0.5, np.ones(3))], truth={**lens.truth, "source_re": 0.1},
     )  # fmt: skip
     _, total, _ = arcs(simple)
     assert total == pytest.approx(np.full(3, 2 * theta / beta), rel=0.015)

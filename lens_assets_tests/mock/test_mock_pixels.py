@@ -1,4 +1,5 @@
-"""Pixels of the mock against independent truth: noise statistics of DR10, GalSim's renderer, catalogue fluxes, PSF and depth."""
+"""Pixels of the mock against independent truth: noise statistics of DR10, GalSim's renderer, catalogue fluxes, PSF
+and depth."""
 
 from __future__ import annotations
 
@@ -21,10 +22,14 @@ SEED = 20261123
 PIX = 0.262
 
 
-def sersic_image(n: int, index: float, re: float, q: float, pa: float, beta: float, fwhm: float, dx: float, dy: float) -> np.ndarray:
+def sersic_image(
+    n: int, index: float, re: float, q: float, pa: float, beta: float, fwhm: float, dx: float, dy: float
+) -> np.ndarray:
     """GalSim's drawing of the same profile (pixel scale 1, no pixel response: the PSF already holds it)."""
     galaxy = galsim.Sersic(index, half_light_radius=re * np.sqrt(q)).shear(q=q, beta=pa * galsim.radians)
-    both = galsim.Convolve(galaxy, galsim.Moffat(beta=beta, fwhm=fwhm)).shift(dx + 0.5 * (n % 2 == 0), dy + 0.5 * (n % 2 == 0))
+    both = galsim.Convolve(galaxy, galsim.Moffat(beta=beta, fwhm=fwhm)).shift(
+        dx + 0.5 * (n % 2 == 0), dy + 0.5 * (n % 2 == 0)
+    )
     return both.drawImage(nx=n, ny=n, scale=1.0, method="no_pixel").array
 
 
@@ -33,7 +38,9 @@ def psf_grid(n: int, beta: float, fwhm: float) -> np.ndarray:
     return transfer(beta, np.hypot(kx[None], ky[:, None]) * fwhm)
 
 
-@pytest.mark.parametrize(("index", "re", "q", "pa"), [(1.0, 5.0, 0.5, 0.7), (4.0, 3.0, 0.8, 2.0), (0.5, 2.0, 1.0, 0.0), (2.5, 6.0, 0.3, 1.2)])
+@pytest.mark.parametrize(
+    ("index", "re", "q", "pa"), [(1.0, 5.0, 0.5, 0.7), (4.0, 3.0, 0.8, 2.0), (0.5, 2.0, 1.0, 0.0), (2.5, 6.0, 0.3, 1.2)]
+)
 def test_a_drawn_profile_agrees_with_galsim(index, re, q, pa):
     n, beta, fwhm = 128, 3.0, 5.0
     ours = draw([Profile(index, re, q, pa, np.array([1.0, 2.0, 3.0]))], 0.3, -0.2, n, [psf_grid(n, beta, fwhm)] * 3)
@@ -96,8 +103,8 @@ def sky(tmp_path_factory: pytest.TempPathFactory, make):
     """A brick of little else than sky and stars, large enough for statistics."""
     root: Path = tmp_path_factory.mktemp("sky")
     size = make(
-        tiles=("150p000",), deep_tiles=(), bricks_per_tile=2, brick_pixels=1100, galaxies=25, lenses=1, faint=0, stars=60,
-        missing_band=0, survey_edge=0,
+        tiles=("150p000",), deep_tiles=(), bricks_per_tile=2, brick_pixels=1100, galaxies=25, lenses=1, faint=0,
+        stars=60, missing_band=0, survey_edge=0,
     )  # fmt: skip
     p = plan(size, SEED)[0]
     rows, objects, _ = make_brick(root, size, p, SEED)

@@ -1,7 +1,7 @@
 """Truth tables of the mock release. Only closure tests and the truth audit may open them.
 
-Columns that the truth shares with the survey keep the survey's definition; all others start with ``true_``, so that no one takes
-the true Einstein radius for a catalogue's.
+Columns that the truth shares with the survey keep the survey's definition; all others start with ``true_``, so that
+no one takes the true Einstein radius for a catalogue's.
 """
 
 from __future__ import annotations

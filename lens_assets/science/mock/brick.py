@@ -1,6 +1,7 @@
 """One brick of the mock sky: its objects drawn, rendered, observed, masked, catalogued and written.
 
-A brick depends on its plan, the size's settings and the seed alone, so that any one can be made again by itself, in any process.
+A brick depends on its plan, the size's settings and the seed alone, so that any one can be made again by itself, in
+any process.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def make_brick(
 def _observe(
     release: Path, plan: BrickPlan, seed: int, c: BandConditions, painter: Painter, bits: npt.NDArray[np.int32], n: int
 ) -> npt.NDArray[np.bool_]:
-    """Turn a band's noise-free canvas into an image with its inverse variance and maps; write all; return the masked pixels."""
+    """Turn a band's noise-free canvas into an image with its inverse variance and maps; write all; return the masked
+    pixels."""
     rng = generator("mock pixels", seed, plan.cell.brickid, c.band)
     canvas = painter.canvas[c.band]
     nexp = np.ascontiguousarray(c.full("nexp")).astype(np.int16)

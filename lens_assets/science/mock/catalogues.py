@@ -1,18 +1,22 @@
-"""Raw lens catalogues of the mock sky: one CSV a channel, each in a dialect of its own, overlapping and disagreeing as real ones do.
+"""Raw lens catalogues of the mock sky: one CSV a channel, each in a dialect of its own, overlapping and disagreeing
+as real ones do.
 
 =====================  ==========================================================================================
 file                   columns
 =====================  ==========================================================================================
-mock-imaging.csv       name, RA, DEC (deg), grade (A, B, C), probability (0-1), tractor_type, z_lens (photometric; empty or "-")
-mock-late-imaging.csv  the same; a later search, written only by :func:`late_catalogue`
-mock-single-fibre.csv  TARGETID (int), TARGET_RA, TARGET_DEC (deg), Z_LENS, Z_OII (source), QUALITY (3 sure, 2 likely, 1 doubtful)
-mock-pairwise.csv      group_id, RA_lens, DEC_lens (deg), Z_lens, Z_src, sep_arcsec, theta_E_arcsec, class_algo
+mock-imaging.csv       name, RA, DEC (deg), grade (A, B, C), probability (0-1), tractor_type, z_lens (photometric;
+empty or "-") mock-late-imaging.csv  the same; a later search, written only by :func:`late_catalogue`
+mock-single-fibre.csv  TARGETID (int), TARGET_RA, TARGET_DEC (deg), Z_LENS, Z_OII (source), QUALITY (3 sure, 2 likely,
+1 doubtful) mock-pairwise.csv      group_id, RA_lens, DEC_lens (deg), Z_lens, Z_src, sep_arcsec, theta_E_arcsec,
+class_algo
                        (conventional, dimple, rejected)
-mock-quasars.csv       Name, RAJ2000, DEJ2000 (deg), Grade (A, B, C), zq (quasar), sep (largest image separation, arcsec)
+mock-quasars.csv       Name, RAJ2000, DEJ2000 (deg), Grade (A, B, C), zq (quasar), sep (largest image separation,
+arcsec)
 =====================  ==========================================================================================
 
-Faults on purpose, as in published tables: contaminants, duplicates a fraction of an arcsecond apart, positions of arcs in place
-of galaxies, redshifts that conflict between channels, rows without a position, a declination beyond the pole, an unknown grade.
+Faults on purpose, as in published tables: contaminants, duplicates a fraction of an arcsecond apart, positions of
+arcs in place of galaxies, redshifts that conflict between channels, rows without a position, a declination beyond the
+pole, an unknown grade.
 """
 
 from __future__ import annotations
@@ -65,8 +69,8 @@ def write_catalogues(
 def late_catalogue(truth: Path, path: Path, seed: int = 20261123, settings: Settings | None = None) -> int:
     """Write one more imaging channel, as a later search with a better eye would: for "a new catalogue arrives".
 
-    It shares about half of its lenses with ``mock-imaging``. ``truth`` is the truth folder of a complete release. Returns the
-    number of rows.
+    It shares about half of its lenses with ``mock-imaging``. ``truth`` is the truth folder of a complete release.
+    Returns the number of rows.
     """
     s = (settings or Settings()).model_copy(update={"grade_a": 0.35, "grade_b": -0.05, "visibility_half": -0.1})
     lenses, objects = read_truth(truth, "lenses"), read_truth(truth, "objects")
@@ -149,7 +153,8 @@ def _imaging_row(ra: float, dec: float, grade: str, probability: float, kind: st
 
 
 def single_fibre(lenses: pl.DataFrame, objects: pl.DataFrame, s: Settings, seed: int) -> list[Row]:
-    """Two redshifts in one fibre: independent of whether an eye can see the arc; small Einstein radii, star-forming sources."""
+    """Two redshifts in one fibre: independent of whether an eye can see the arc; small Einstein radii, star-forming
+    sources."""
     rows: list[Row] = []
     for lens in lenses.sort("lens").iter_rows(named=True):
         rng = generator("mock single fibre", seed, lens["lens"])
@@ -186,13 +191,15 @@ def single_fibre(lenses: pl.DataFrame, objects: pl.DataFrame, s: Settings, seed:
 
 def _fibre_row(rng: np.random.Generator, ra: float, dec: float, z_l: float, z_s: float, quality: int) -> Row:
     return {
-        "TARGETID": 39_000_000_000_000_000 + int(rng.integers(1 << 48)), "TARGET_RA": f"{ra:.6f}", "TARGET_DEC": f"{dec:.6f}",
+        "TARGETID": 39_000_000_000_000_000 + int(rng.integers(1 << 48)),
+        "TARGET_RA": f"{ra:.6f}", "TARGET_DEC": f"{dec:.6f}",
         "Z_LENS": f"{z_l:.5f}", "Z_OII": f"{z_s:.5f}", "QUALITY": quality,
     }  # fmt: skip
 
 
 def pairwise(lenses: pl.DataFrame, s: Settings, seed: int) -> list[Row]:
-    """Pairs of spectra within a few arcsec at different redshifts: knows theta_E from the velocity dispersion, sees no image."""
+    """Pairs of spectra within a few arcsec at different redshifts: knows theta_E from the velocity dispersion, sees
+    no image."""
     rows: list[Row] = []
     for lens in lenses.sort("lens").iter_rows(named=True):
         rng = generator("mock pairwise", seed, lens["lens"])
@@ -244,7 +251,8 @@ def quasars(lenses: pl.DataFrame, objects: pl.DataFrame, s: Settings, seed: int)
 
 def _quasar_row(ra: float, dec: float, grade: str, z: float, sep: float) -> Row:
     hours, degrees = ra / 15, abs(dec)
-    name = f"MQ J{int(hours):02d}{int(hours * 60 % 60):02d}{'-' if dec < 0 else '+'}{int(degrees):02d}{int(degrees * 60 % 60):02d}"
+    sign = "-" if dec < 0 else "+"
+    name = f"MQ J{int(hours):02d}{int(hours * 60 % 60):02d}{sign}{int(degrees):02d}{int(degrees * 60 % 60):02d}"
     return {
         "Name": name,
         "RAJ2000": f"{ra:.5f}",

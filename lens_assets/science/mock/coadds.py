@@ -1,4 +1,5 @@
-"""Coadd files of one brick: names, headers, units and compression of DR10 (legacypipe `coadds`), nothing random and no dates."""
+"""Coadd files of one brick: names, headers, units and compression of DR10 (legacypipe `coadds`), nothing random and
+no dates."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ UNITS = {
 PRODUCTS = ("image", "invvar", "psfsize", "nexp", "depth", "galdepth")
 """Products of each band, in the order in which they are written."""
 BITS = {
-    "NPRIMARY": 0, "BRIGHT": 1, "SATUR_G": 2, "SATUR_R": 3, "SATUR_Z": 4, "ALLMASK_G": 5, "ALLMASK_R": 6, "ALLMASK_Z": 7,
-    "BAILOUT": 10, "MEDIUM": 11, "GALAXY": 12,
+    "NPRIMARY": 0, "BRIGHT": 1, "SATUR_G": 2, "SATUR_R": 3, "SATUR_Z": 4, "ALLMASK_G": 5, "ALLMASK_R": 6,
+    "ALLMASK_Z": 7, "BAILOUT": 10, "MEDIUM": 11, "GALAXY": 12,
 }  # fmt: skip
 """MASKBITS that the mock sets (DR10 `bitmasks` page)."""
 
@@ -102,8 +103,8 @@ def write_coadd(
 
 
 def without_times(data: bytes) -> bytes:
-    """A compressed FITS file with the clock time taken out of its gzip streams (bytes 4-7 of each; RFC 1952): astropy stamps every
-    tile that it packs with gzip, so the same image would never give the same bytes twice."""
+    """A compressed FITS file with the clock time taken out of its gzip streams (bytes 4-7 of each; RFC 1952): astropy
+    stamps every tile that it packs with gzip, so the same image would never give the same bytes twice."""
     out = bytearray(data)
     with fits.open(io.BytesIO(data), disable_image_compression=True) as hdus:
         for hdu in hdus[1:]:
@@ -123,7 +124,8 @@ def without_times(data: bytes) -> bytes:
 
 
 def replace_with(path: Path, write) -> None:  # type: ignore[no-untyped-def]
-    """Call ``write(scratch)`` beside ``path`` and rename: the file is whole or absent when a process dies at any moment."""
+    """Call ``write(scratch)`` beside ``path`` and rename: the file is whole or absent when a process dies at any
+    moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{os.getpid()}.{path.name}")
     try:

@@ -1,8 +1,9 @@
 """Observing conditions of a brick: exposures with CCD gaps, seeing and depth that step across the image.
 
 Every exposure has its own pointing offset, seeing, depth and CCDs; the coadd maps follow from them as the survey's do:
-invvar is the sum of the exposures' sky inverse variances, PSFSIZE the mean FWHM weighted by it, PSFDEPTH and GALDEPTH the sum of
-invvar x PSF norm. All maps are constant on the rectangles that the CCD edges cut, so they are computed there and expanded.
+invvar is the sum of the exposures' sky inverse variances, PSFSIZE the mean FWHM weighted by it, PSFDEPTH and GALDEPTH
+the sum of invvar x PSF norm. All maps are constant on the rectangles that the CCD edges cut, so they are computed
+there and expanded.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class BandConditions:
 
     def at(self, name: str, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """The map at zero-based pixel positions (outside: the nearest pixel)."""
-        i = np.clip(np.searchsorted(self.xs, np.round(x), side="right") - 1, 0, len(self.xs) - 2)
-        j = np.clip(np.searchsorted(self.ys, np.round(y), side="right") - 1, 0, len(self.ys) - 2)
+        i = np.clip(np.searchsorted(self.xs, np.round(np.asarray(x, float)), side="right") - 1, 0, len(self.xs) - 2)
+        j = np.clip(np.searchsorted(self.ys, np.round(np.asarray(y, float)), side="right") - 1, 0, len(self.ys) - 2)
         return np.asarray(getattr(self, name)[j, i], float)
 
     @property

@@ -1,7 +1,8 @@
-"""The massive early types that lens, and their like that do not: mass, redshift, light. Shared so that host light tells nothing.
+"""The massive early types that lens, and their like that do not: mass, redshift, light. Shared so that host light
+tells nothing.
 
-Light follows the velocity dispersion (Faber & Jackson; sizes as in LensPop, Collett 2015) with real scatter, and is tuned to the
-measured magnitudes and colours of published lens candidates: z 18.64 (16.64-19.79), g-r 1.62, r-z 1.13.
+Light follows the velocity dispersion (Faber & Jackson; sizes as in LensPop, Collett 2015) with real scatter, and is
+tuned to the measured magnitudes and colours of published lens candidates: z 18.64 (16.64-19.79), g-r 1.62, r-z 1.13.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Deflector:
 
 
 def deflector_light(s: Settings, rng: np.random.Generator, faintest: float = 19.98) -> Deflector:
-    """Draw a deflector brighter than ``faintest`` in z: the parent sample's own cut, so lenses and their like share it."""
+    """Draw a deflector brighter than ``faintest`` in z: the parent sample's own cut, so lenses and their like share
+    it."""
     while True:
         d = _draw(s, rng)
         if 22.5 - 2.5 * np.log10(d.flux[2]) < faintest:
@@ -72,7 +74,8 @@ def _draw(s: Settings, rng: np.random.Generator) -> Deflector:
     sigma = dispersion(theta, z, z_source)
     v = np.log10(np.clip(sigma, 120, 420))
     modulus = float(np.interp(z, _Z, _distances()[1])) - float(np.interp(0.5, _Z, _distances()[1]))
-    # Faber-Jackson slope 4, flattened to 3.2 by lenses' own scatter; fading beyond distance by the K-correction, 1.0 mag per z
+    # Faber-Jackson slope 4, flattened to 3.2 by lenses' own scatter; fading beyond distance by the K-correction,
+    # 1.0 mag per z
     mag = 18.95 + modulus + 1.0 * (z - 0.5) - 8.0 * (v - np.log10(250)) + 0.35 * rng.normal()
     gr = float(np.interp(z, [0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.9], [0.92, 1.2, 1.48, 1.68, 1.74, 1.72, 1.6]))
     rz = float(np.interp(z, [0.1, 0.3, 0.5, 0.7, 0.9], [0.55, 0.78, 1.08, 1.5, 1.75]))

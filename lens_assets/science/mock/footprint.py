@@ -35,7 +35,8 @@ class BrickPlan:
 
 
 def tiles_of(size: MockSize, seed: int) -> list[Tile]:
-    """The tiles of a release in a fixed order: the named ones, or the first ``n_tiles`` of a hash order over -60 < dec < 30."""
+    """The tiles of a release in a fixed order: the named ones, or the first ``n_tiles`` of a hash order over -60 <
+    dec < 30."""
     if size.tiles:
         return [tile_of_key(key) for key in size.tiles]
     grid = [(ra, dec) for dec in range(-60, 30, 5) for ra in range(0, 360, 5)]
@@ -71,10 +72,8 @@ def bricks_of_tile(tile: Tile, n: int, seed: int) -> list[BrickCell]:
     for apart in (APART, 0.45, 0.3, 0.0):
         chosen: list[BrickCell] = []
         for cell in pool:
-            near = chosen and float(
-                separation([c.ra for c in chosen], [c.dec for c in chosen], cell.ra, cell.dec).min()
-            )
-            if not chosen or near >= apart * 3600:
+            near = separation([c.ra for c in chosen], [c.dec for c in chosen], cell.ra, cell.dec)
+            if not chosen or float(near.min()) >= apart * 3600:
                 chosen.append(cell)
             if len(chosen) == n:
                 return chosen

@@ -1,8 +1,9 @@
 """Galaxies of the mock sky: what they are made of, by class. No pixels and no sky positions here.
 
-Classes cover every confuser that the survey's negatives need: early types (with shells of neighbours), spirals with arms, bars and
-rings, edge-on discs, blue clumpy irregulars, large galaxies, mergers with tidal arcs, small smooth discs. The numbers of a class
-(sizes, colours, bulge shares) are assumptions within what is published for z < 20 unless a line says *measured*.
+Classes cover every confuser that the survey's negatives need: early types (with shells of neighbours), spirals with
+arms, bars and rings, edge-on discs, blue clumpy irregulars, large galaxies, mergers with tidal arcs, small smooth
+discs. The numbers of a class (sizes, colours, bulge shares) are assumptions within what is published for z < 20
+unless a line says *measured*.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ Rng = np.random.Generator
 class Galaxy:
     """A galaxy before it is put anywhere: components (pixels, nanomaggies before extinction) and its summary.
 
-    ``flux`` is the total in g, r, z; ``re`` (arcsec, major axis), ``q``, ``pa`` and ``n`` are what one fitted profile would find.
-    ``blobs`` are neighbours that a catalogue would list on their own: (dx, dy in pixels, flux, re in arcsec).
+    ``flux`` is the total in g, r, z; ``re`` (arcsec, major axis), ``q``, ``pa`` and ``n`` are what one fitted profile
+    would find. ``blobs`` are neighbours that a catalogue would list on their own: (dx, dy in pixels, flux, re in
+    arcsec).
     """
 
     kind: str
@@ -52,7 +54,7 @@ def tint(flux: F64, gr: float, rz: float) -> F64:
 
 def field_magnitude(rng: Rng, brightest: float = 14.5) -> float:
     """z magnitude from Euclidean-like counts, slope 0.38 dex a magnitude, to 20."""
-    return max(20.0 + np.log10(max(rng.random(), 1e-9)) / 0.38, brightest)
+    return float(max(20.0 + np.log10(max(rng.random(), 1e-9)) / 0.38, brightest))
 
 
 def galaxy(kind: str, s: Settings, rng: Rng) -> Galaxy:
@@ -64,7 +66,7 @@ def galaxy(kind: str, s: Settings, rng: Rng) -> Galaxy:
 
 
 def add_neighbours(g: Galaxy, s: Settings, rng: Rng) -> None:
-    """One to three blobs within 1-6": satellites (the galaxy's colours) and chance projections (blue), some arc-like."""
+    """One to three blobs within 1-6": red satellites and blue chance projections, some of them arc-like."""
     for _ in range(int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))):
         r, angle = np.sqrt(rng.uniform(1.0, 36.0)) / PIXEL_SCALE, rng.uniform(0, 2 * np.pi)
         dx, dy = r * np.cos(angle), r * np.sin(angle)
@@ -86,7 +88,8 @@ def add_neighbours(g: Galaxy, s: Settings, rng: Rng) -> None:
 def arc(
     r: float, angle: float, span: float, sigma: float, flux: F64, rng: Rng, *, curved: bool = True, knots: int = 14
 ) -> Knots:
-    """Knots along a tangent at radius ``r`` (pixels): bent round the centre, or straight or bent away (no lens does that)."""
+    """Knots along a tangent at radius ``r`` (pixels): bent round the centre, or straight or bent away (no lens does
+    that)."""
     t = np.linspace(-1, 1, knots) * span
     bend = 1.0 if curved else rng.uniform(-0.6, 0.3)
     along, inward = r * np.sin(t), bend * r * (1 - np.cos(t))

@@ -1,8 +1,9 @@
 """The true lenses: mass, source, and arcs as the sky would show them, before noise.
 
-Mass: elliptical power law with octupole-like multipoles, external shear and now and then a perturber, from lenstronomy. Never a plain
-SIE. Sources: star-forming discs of clumps or arms with colour gradients, in the source plane; or quasars. The supersampled arcs
-are carried to the survey's pixels in Fourier space (exact for a band-limited PSF). None of this is the injection engine's.
+Mass: elliptical power law with octupole-like multipoles, external shear and now and then a perturber, from
+lenstronomy. Never a plain SIE. Sources: star-forming discs of clumps or arms with colour gradients, in the source
+plane; or quasars. The supersampled arcs are carried to the survey's pixels in Fourier space (exact for a band-limited
+PSF). None of this is the injection engine's.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Lens:
-    """A lens: deflector, mass model (lenstronomy names and keywords), source (components in arcsec, source plane) and truth."""
+    """A lens: deflector, mass model (lenstronomy names and keywords), source (components in arcsec, source plane) and
+    truth."""
 
     deflector: Deflector
     models: list[str]
@@ -110,7 +112,8 @@ def _source_colours(s: Settings, rng: Rng, quasar: bool) -> tuple[F64, float, fl
 def _source(
     beta: tuple[float, float], re: float, flux: F64, rng: Rng
 ) -> list[tuple[float, float, float, float, float, float, F64]]:
-    """Disc, bulge and clumps: (x, y, width, axis ratio, angle, index of the radial law, fluxes), arcsec in the source plane.
+    """Disc, bulge and clumps: (x, y, width, axis ratio, angle, index of the radial law, fluxes), arcsec in the source
+    plane.
 
     Index 1 is an exponential of half-light radius ``width``, index 0.5 a Gaussian of sigma ``width``.
     """
@@ -170,9 +173,11 @@ def arc_box(lens: Lens) -> tuple[int, int]:
 
 
 def arcs(lens: Lens) -> tuple[npt.NDArray[np.complex128], F64, list[tuple[float, float, float]]]:
-    """Transfer images of the lensed source: (3, n, n // 2 + 1) before any PSF, total lensed flux a band, and point images.
+    """Transfer images of the lensed source: (3, n, n // 2 + 1) before any PSF, total lensed flux a band, and point
+    images.
 
-    The phase is that of an image whose centre is the corner of the transform; point images are (x, y in pixels, magnification).
+    The phase is that of an image whose centre is the corner of the transform; point images are (x, y in pixels,
+    magnification).
     """
     from lenstronomy.LensModel.lens_model import LensModel
     from lenstronomy.LensModel.Solver.lens_equation_solver import LensEquationSolver

@@ -1,9 +1,9 @@
 """Pixel noise of a coadd: white sky noise after one Lanczos-3 resampling, averaged over sub-pixel phases.
 
 Resampling correlates neighbouring pixels and lowers their scatter: a brick slice has sigma 0.893 / sqrt(invvar) and an
-autocorrelation of +0.112, -0.076, +0.027 at lags 1, 2, 3 along each axis. The covariance averaged over phases is separable, so
-one symmetric kernel a side, whose power spectrum is the averaged one, gives exactly these numbers everywhere.
-Assumption: the average over phases, although a pixel of few exposures sees few of them.
+autocorrelation of +0.112, -0.076, +0.027 at lags 1, 2, 3 along each axis. The covariance averaged over phases is
+separable, so one symmetric kernel a side, whose power spectrum is the averaged one, gives exactly these numbers
+everywhere. Assumption: the average over phases, although a pixel of few exposures sees few of them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def kernel(half: int = 8) -> F64:
 
 
 def resampled(white: F32) -> F32:
-    """Noise as it is in a coadd from white noise (2-D, any scatter a pixel); periodic at the edges, so of uniform scatter."""
+    """Noise as it is in a coadd from white noise (2-D, any scatter a pixel); periodic at the edges, so of uniform
+    scatter."""
     weights = kernel().astype(np.float32)
     out = np.empty_like(white)
     correlate1d(white, weights, axis=1, output=out, mode="wrap")

@@ -92,11 +92,11 @@ class Painter:
         """FWHM (pixels) a band at a position; 0 where the band saw nothing there."""
         return [float(self.seen[b].at("psfsize", x, y)) / PIXEL_SCALE if b in self.seen else 0.0 for b in BANDS]
 
-    def _stamps(self, parts: list[Component], x: float, y: float) -> tuple[list[F32 | None], int]:
+    def _stamps(self, parts: list[Component], x: float, y: float) -> list[F32 | None]:
         fwhm = self._fwhm(x, y)
         side = stamp_side(parts, self.sigma, max(*fwhm, 3.0))
         psf = [psf_at(side, self.seen[b], w) if w > 0 else None for b, w in zip(BANDS, fwhm, strict=True)]
-        return draw(parts, x - round(x), y - round(y), side, psf), side
+        return draw(parts, x - round(x), y - round(y), side, psf)
 
     def _paste(self, images: list[F32 | None], x: float, y: float) -> None:
         for b, image in zip(BANDS, images, strict=True):
@@ -109,7 +109,7 @@ class Painter:
         ra, dec, x, y = self._place(rng)
         s, (e, through) = stars.star(rng), self._extinction(ra, dec)
         flux = s.flux * through
-        self._paste(self._stamps([Profile(0.5, 0.02, 1.0, 0.0, flux)], x, y)[0], x, y)
+        self._paste(self._stamps([Profile(0.5, 0.02, 1.0, 0.0, flux)], x, y), x, y)
         if s.gaia < stars.MEDIUM:
             self.bright_stars.append((x, y, s.gaia))
             for k, b in enumerate(BANDS):
@@ -124,7 +124,7 @@ class Painter:
         ra, dec, x, y = place or self._place(rng)
         g = galaxies.galaxy(str(rng.choice(kinds, p=shares)), self.size.settings, rng)
         e, through = self._extinction(ra, dec)
-        self._paste(self._stamps(_dimmed(g.parts, through), x, y)[0], x, y)
+        self._paste(self._stamps(_dimmed(g.parts, through), x, y), x, y)
         if g.kind == "large" and g.flux[1] > 500:
             self.large_galaxies.append((x, y, g.re))
         self._list(g, g.kind, i, (ra, dec, x, y), e, through, g.flux, g.re)
@@ -149,8 +149,8 @@ class Painter:
             bra, bdec = (float(v) for v in self.wcs.wcs_pix2world(x + dx, y + dy, 0))
             cell = self.plan.cell
             if cell.ra1 <= bra < cell.ra2 and cell.dec1 <= bdec < cell.dec2:
-                self.scene.add(kind="faint", ra=bra, dec=bdec, x=x + dx, y=y + dy, flux=blob * through, re=size, q=0.8, pa=0.0,
-                               n=1.0, z=g.z, gaia=np.nan, ebv=e, identity=f"blob-{kind}-{i}-{k}")  # fmt: skip
+                self.scene.add(kind="faint", ra=bra, dec=bdec, x=x + dx, y=y + dy, flux=blob * through, re=size, q=0.8,
+                               pa=0.0, n=1.0, z=g.z, gaia=np.nan, ebv=e, identity=f"blob-{kind}-{i}-{k}")  # fmt: skip
 
     def _lens(self, i: int) -> None:
         s, rng = self.size.settings, self._rng("lens", i)
@@ -165,7 +165,7 @@ class Painter:
             g.parts.append(p)
             g.blobs.append((p.dx, p.dy, p.flux, p.re * PIXEL_SCALE))
         e, through = self._extinction(ra, dec)
-        host, side = self._stamps(_dimmed(g.parts, through), x, y)
+        host = self._stamps(_dimmed(g.parts, through), x, y)
         spectrum, total, points = arcs(lens)
         n = spectrum.shape[1]
         fwhm = self._fwhm(x, y)
@@ -183,7 +183,8 @@ class Painter:
         seen = visibility(
             images, host, sigma, sky, d.theta_e, fwhm[1] * PIXEL_SCALE, float(total[1] / lens.source_flux[1])
         )
-        # a fit of one galaxy takes in part of the arcs: all of it when they hide in the seeing, little when they stand clear
+        # a fit of one galaxy takes in part of the arcs: all of it when they hide in the seeing, little when
+        # they stand clear
         taken = float(np.exp(-0.5 * (d.theta_e / (0.8 * d.re + 0.45 * max(fwhm[1], 3) * PIXEL_SCALE)) ** 2))
         own = g.flux + taken * total / through
         if d.theta_e > 1.3 * fwhm[1] * PIXEL_SCALE and rng.random() < 0.5:
@@ -194,8 +195,8 @@ class Painter:
         self._list(g, "lens", i, at, e, through, own, d.re * (1 + 0.1 * taken))
         self.lenses.append(
             {
-                "lens": f"{self.plan.cell.name}-L{i:04d}", "brickid": self.plan.cell.brickid, "tile": self.plan.tile.key,
-                "ra": ra, "dec": dec, **lens.truth,
+                "lens": f"{self.plan.cell.name}-L{i:04d}", "brickid": self.plan.cell.brickid,
+                "tile": self.plan.tile.key, "ra": ra, "dec": dec, **lens.truth,
                 **{f"lensed_mag_{b}": _mag(total[k]) for k, b in enumerate(BANDS)},
                 **{f"host_mag_{b}": _mag(g.flux[k] * through[k]) for k, b in enumerate(BANDS)},
                 "magnification": float(total[1] / (lens.source_flux[1] * through[1])), "images": len(points),
@@ -230,14 +231,15 @@ class Painter:
                     paste(self.canvas[b], image * np.float32(flux[k]), ix, iy)
             x, y = ix + dx, iy + dy
             ra, dec = (float(v) for v in self.wcs.wcs_pix2world(x, y, 0))
-            self.scene.add(kind="faint", ra=ra, dec=dec, x=x, y=y, flux=flux, re=re, q=q, pa=pa, n=1.0, z=0.7, gaia=np.nan,
-                           ebv=e, identity=f"faint-{i}")  # fmt: skip
+            self.scene.add(kind="faint", ra=ra, dec=dec, x=x, y=y, flux=flux, re=re, q=q, pa=pa, n=1.0, z=0.7,
+                           gaia=np.nan, ebv=e, identity=f"faint-{i}")  # fmt: skip
 
     # ------------------------------------------------------------------ truth
     def truth(
         self, objid: npt.NDArray[np.int64], rows: npt.NDArray[np.void]
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Truth rows of all objects and of the lenses, with the galaxy_id each has in the sweep (null if not catalogued)."""
+        """Truth rows of all objects and of the lenses, with the galaxy_id each has in the sweep (null if not
+        catalogued)."""
         release = int(rows["RELEASE"][0]) if len(rows) else 10000
         s, brickid = self.scene, self.plan.cell.brickid
         ids = [f"{release}-{brickid}-{o}" if o >= 0 else None for o in objid]

@@ -1,7 +1,7 @@
 """Point spread functions in Fourier space: Moffat, of any width and slight ellipticity, and the norms that depth needs.
 
-PSFSIZE is taken as the FWHM of the effective (pixel-convolved) PSF, as a coadd's PSF model is, so no pixel is convolved again.
-GalSim computes the transfer functions once a slope; a width then is a scaling of the wave number.
+PSFSIZE is taken as the FWHM of the effective (pixel-convolved) PSF, as a coadd's PSF model is, so no pixel is
+convolved again. GalSim computes the transfer functions once a slope; a width then is a scaling of the wave number.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def transfer(beta: float, k: F64) -> F64:
 def point_norm2(beta: float, fwhm: npt.ArrayLike) -> F64:
     """Sum of the squared PSF over pixels (1/pixels), so that psfdepth = invvar x norm; ``fwhm`` in arcsec.
 
-    For a Moffat, the integral of p^2 is (beta - 1)^2 / (pi alpha^2 (2 beta - 1)), alpha = FWHM / (2 sqrt(2^(1/beta) - 1)).
+    For a Moffat, the integral of p^2 is (beta - 1)^2 / (pi alpha^2 (2 beta - 1)), alpha = FWHM / (2 sqrt(2^(1/beta) -
+    1)).
     """
     alpha = np.asarray(fwhm, float) / PIXEL_SCALE / (2 * np.sqrt(2 ** (1 / beta) - 1))
     return np.asarray((beta - 1) ** 2 / (np.pi * alpha**2 * (2 * beta - 1)))
@@ -44,7 +45,8 @@ GALAXY_RE = 0.45
 
 
 def exponential_norm2(beta: float, fwhm: npt.ArrayLike, re: float = GALAXY_RE) -> F64:
-    """The same for a round exponential of half-light radius ``re`` (arcsec) seen through the PSF: galdepth = invvar x norm.
+    """The same for a round exponential of half-light radius ``re`` (arcsec) seen through the PSF: galdepth = invvar x
+    norm.
 
     Parseval: (1 / 2 pi) integral k T_exp^2 T_psf^2 dk, T_exp = (1 + (k h)^2)^-1.5, h = re / 1.6783.
     """

@@ -1,8 +1,9 @@
 """Noise-free images of galaxies and stars, built in Fourier space at native pixels.
 
-An object is a sum of smooth profiles (elliptical Sersic, whose Hankel transforms GalSim tabulates) and of sets of round Gaussian
-knots (arms, rings, clumps, tidal arcs, points). Transfer functions are added, multiplied by the PSF's, and transformed once
-a band: exact for a band-limited PSF, so no supersampling is needed. The injection engine knows none of this.
+An object is a sum of smooth profiles (elliptical Sersic, whose Hankel transforms GalSim tabulates) and of sets of
+round Gaussian knots (arms, rings, clumps, tidal arcs, points). Transfer functions are added, multiplied by the PSF's,
+and transformed once a band: exact for a band-limited PSF, so no supersampling is needed. The injection engine knows
+none of this.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import galsim
 import numpy as np
@@ -29,8 +31,8 @@ STAMPS = (32, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512)
 
 @dataclass(frozen=True)
 class Profile:
-    """An elliptical Sersic profile: index, major-axis half-light radius (pixels), axis ratio, position angle (radians from +x
-    to +y), fluxes in g, r, z (nanomaggies) and its offset from the object's centre (pixels)."""
+    """An elliptical Sersic profile: index, major-axis half-light radius (pixels), axis ratio, position angle (radians
+    from +x to +y), fluxes in g, r, z (nanomaggies) and its offset from the object's centre (pixels)."""
 
     n: float
     re: float
@@ -43,7 +45,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Knots:
-    """Round Gaussians of one width (pixels): offsets (pixels), shares that sum to 1, and the total fluxes in g, r, z."""
+    """Round Gaussians of one width (pixels): offsets (pixels), shares that sum to 1, total fluxes in g, r, z."""
 
     x: F64
     y: F64
@@ -57,7 +59,7 @@ Component = Profile | Knots
 
 @lru_cache
 def _grid(n: int) -> tuple[F64, F64]:
-    return 2 * np.pi * np.fft.rfftfreq(n), 2 * np.pi * np.fft.fftfreq(n)
+    return np.asarray(2 * np.pi * np.fft.rfftfreq(n), float), np.asarray(2 * np.pi * np.fft.fftfreq(n), float)
 
 
 _LOG_K = np.linspace(np.log(1e-3), np.log(3e3), 500)
@@ -94,22 +96,22 @@ def psf_at(n: int, c: BandConditions, fwhm_px: float) -> F64:
     return psf_image(n, c.beta, c.ellipticity, round(fwhm_px * 50) / 50)
 
 
-def component_transfer(c: Component, n: int) -> npt.NDArray[np.generic]:
+def component_transfer(c: Component, n: int) -> npt.NDArray[Any]:
     """Transfer function (unit flux) of a component on the grid of an n-pixel stamp."""
     kx, ky = _grid(n)
     if isinstance(c, Knots):
         ax = np.exp(-1j * np.outer(c.x, kx)) * c.share[:, None]
         ay = np.exp(-1j * np.outer(ky, c.y))
         soft = np.exp(-0.5 * c.sigma**2 * ky**2)[:, None] * np.exp(-0.5 * c.sigma**2 * kx**2)[None, :]
-        return (ay @ ax) * soft
+        return np.asarray((ay @ ax) * soft)
     cos, sin = np.cos(c.pa), np.sin(c.pa)
     major = kx[None, :] * cos + ky[:, None] * sin
     minor = ky[:, None] * cos - kx[None, :] * sin
     k = c.re * np.sqrt(major**2 + (c.q * minor) ** 2)
     t = np.interp(np.log(np.maximum(k, 1e-3)), _LOG_K, sersic_table(index_step(c.n)), right=0.0)
     if c.dx or c.dy:
-        return t * (np.exp(-1j * ky * c.dy)[:, None] * np.exp(-1j * kx * c.dx)[None, :])
-    return t
+        t = t * (np.exp(-1j * ky * c.dy)[:, None] * np.exp(-1j * kx * c.dx)[None, :])
+    return np.asarray(t)
 
 
 def draw(parts: Sequence[Component], dx: float, dy: float, n: int, psf: Sequence[F64 | None]) -> list[F32 | None]:

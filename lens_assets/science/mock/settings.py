@@ -20,7 +20,8 @@ Pair = tuple[float, float]
 
 
 class Regime(BaseModel):
-    """How one kind of sky was observed: exposures a band (inclusive range) and 5-sigma point depth of a single one (AB)."""
+    """How one kind of sky was observed: exposures a band (inclusive range) and 5-sigma point depth of a single one
+    (AB)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     exposures: dict[Literal["g", "r", "z"], tuple[int, int]]
@@ -30,7 +31,8 @@ class Regime(BaseModel):
 def _regimes() -> dict[str, Regime]:
     # `standard`: single-pass depths 23.95/23.54/22.50 (Dey+19) and enough passes for the DECaLS-like peaks of the DR10
     # depth histograms, 24.75/24.25/23.35; `deep`: the DES-like peaks, 25.35/25.15/23.9 (measured). `shallow`: poor
-    # transparency, total r about 23.5 (assumption; the survey's tail, drawn often so that the cells at 23.5 are filled).
+    # transparency, total r about 23.5 (assumption; the survey's tail, drawn often so that the cells at 23.5 are
+    # filled).
     return {
         "standard": Regime(
             exposures={"g": (4, 6), "r": (4, 6), "z": (4, 9)}, single_depth={"g": 23.90, "r": 23.45, "z": 22.45}
@@ -60,7 +62,8 @@ class Settings(BaseModel):
     sky_brightness: dict[Literal["g", "r", "z"], float] = {"g": 22.04, "r": 20.91, "z": 18.46}  # mag/arcsec^2
 
     # --- galaxies with z < 20 ---
-    classes: dict[str, float] = {  # shares; assumption, tuned to the TYPE mix of DR10 at z < 20 (SER 49, DEV 18, REX 22, EXP 11 %)
+    # shares of the classes: assumption, tuned to the TYPE mix of DR10 at z < 20 (SER 49, DEV 18, REX 22, EXP 11 %)
+    classes: dict[str, float] = {
         "early": 0.48, "spiral": 0.17, "disc": 0.16, "edge_on": 0.05, "ring": 0.03, "clumpy": 0.05, "large": 0.02,
         "merger": 0.04,
     }  # fmt: skip
@@ -70,7 +73,12 @@ class Settings(BaseModel):
 
     # --- lenses ---
     theta_e: tuple[float, float, float, float] = (1.35, 0.42, 0.40, 3.00)  # median, log scatter, least, most (arcsec)
-    source_r: tuple[float, float, float, float] = (23.0, 0.9, 21.2, 26.5)  # mean, scatter, brightest, faintest (AB, unlensed)
+    source_r: tuple[float, float, float, float] = (
+        23.0,
+        0.9,
+        21.2,
+        26.5,
+    )  # mean, scatter, brightest, faintest (AB, unlensed)
     source_gr: Pair = (0.05, 0.28)  # mean and scatter; LensPop median -0.01 (16-84 %: -0.14..0.39)
     source_rz: Pair = (0.25, 0.30)
     red_sources: Share = 0.10  # dusty ones, 0.8 mag redder; assumption
@@ -94,7 +102,8 @@ class Settings(BaseModel):
 
 
 class MockSize(BaseModel):
-    """How much sky: tiles, bricks, pixels and objects. ``tiles`` names sweep footprints; empty means the first ``n_tiles``."""
+    """How much sky: tiles, bricks, pixels and objects. ``tiles`` names sweep footprints; empty means the first
+    ``n_tiles``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

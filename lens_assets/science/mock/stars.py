@@ -1,4 +1,5 @@
-"""Stars: point sources with wings, spikes, saturated cores and bleed trails, and the masks that the survey puts round them."""
+"""Stars: point sources with wings, spikes, saturated cores and bleed trails, and the masks that the survey puts round
+them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ F64 = npt.NDArray[np.float64]
 BRIGHT, MEDIUM = 13.0, 16.0
 """Gaia G limits of the BRIGHT and MEDIUM masks (DR10 `bitmasks` page)."""
 WING = {"g": 4.5e-4, "r": 3.3e-4, "z": 3.3e-4}
-"""Outer PSF at r^-2, nanomaggies an arcsec^2 at 1" for a star of 1 nanomaggy (DR10 description; z taken as r, assumption)."""
+"""Outer PSF at r^-2, nanomaggies an arcsec^2 at 1" for a star of 1 nanomaggy (DR10 description; z taken as r,
+assumption)."""
 SATURATION = {"g": 25.0, "r": 35.0, "z": 90.0}
 """Coadd brightness above which a core is masked as saturated, nanomaggies a pixel. Assumption."""
 
@@ -31,7 +33,7 @@ class Star:
 
 
 def star(rng: np.random.Generator) -> Star:
-    """A field star, counts rising 0.22 dex a magnitude between G = 10.5 and 21.5 (assumption: a high-latitude field)."""
+    """A field star; counts rise 0.22 dex a magnitude over 10.5 < G < 21.5 (assumption: a high-latitude field)."""
     slope = 0.22 * np.log(10)
     u = rng.random()
     gaia = 21.5 + np.log(u + (1 - u) * np.exp(-slope * 11.0)) / slope
@@ -81,7 +83,7 @@ def saturated(canvas: F32, band: str, x: float, y: float) -> npt.NDArray[np.int6
     core = np.argwhere(canvas[y0 : min(int(y) + half, n), x0 : min(int(x) + half, n)] > SATURATION[band])
     if not len(core):
         return None
-    core = core + [y0, x0]
+    core += np.array([y0, x0])
     rows = np.unique(core[:, 0])
     length = int(min(8 * len(core) ** 0.5, 220))
     middle = rows[np.abs(rows - y) <= max(1, len(rows) // 6)]

@@ -1,6 +1,7 @@
 """The DR10 10.1 sweep: every column in file order with its type and unit, and the file writer.
 
-Source: legacysurvey.org DR10 `files` page. The i band is in the table as in the release and is not observed in the mock sky.
+Source: legacysurvey.org DR10 `files` page. The i band is in the table as in the release and is not observed in the
+mock sky.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The catalogue of a mock brick: what a model-fitting pipeline would have measured of each object, in sweep columns.
 
-Fluxes scatter by the depth at the position (and by photons, which FLUX_IVAR leaves out, as in the release); TYPE is confused as
-in reality; shapes scatter and stay within their bounds. Fits are not run: the link from truth to measurement is an assumption.
+Fluxes scatter by the depth at the position (and by photons, which FLUX_IVAR leaves out, as in the release); TYPE is
+confused as in reality; shapes scatter and stay within their bounds. Fits are not run: the link from truth to
+measurement is an assumption.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ F64 = npt.NDArray[np.float64]
 
 TYPES = ("PSF", "REX", "EXP", "DEV", "SER")
 TYPE_ODDS = {
-    # Rows sum to 1. Lenses: measured shares of 4,788 matched positives; their like share these odds, so that TYPE tells nothing
-    # about lensing. The rest is an assumption that reproduces the TYPE mix of the parent sample (SER 49, DEV 18, REX 22, EXP 11 %).
+    # Rows sum to 1. Lenses: measured shares of 4,788 matched positives; their like share these odds, so that TYPE
+    # tells nothing about lensing. The rest is an assumption that reproduces the TYPE mix of the parent sample
+    # (SER 49, DEV 18, REX 22, EXP 11 %).
     "lens": (0.01, 0.15, 0.04, 0.19, 0.61),
     "early": (0.01, 0.17, 0.03, 0.27, 0.52),
     "spiral": (0.0, 0.10, 0.20, 0.06, 0.64),
@@ -67,7 +69,8 @@ def measure(
     scene: Scene, plan: BrickPlan, seen: dict[str, BandConditions], bits: npt.NDArray[np.int32],
     bad: dict[str, npt.NDArray[np.bool_]], seed: int,
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:  # fmt: skip
-    """Sweep rows of the objects that a catalogue would hold, and the index in ``scene`` of each. OBJID follows the scene's order.
+    """Sweep rows of the objects that a catalogue would hold, and the index in ``scene`` of each. OBJID follows the
+    scene's order.
 
     Kept: whatever has a band with exposures and a signal above 6 sigma in any band (the survey's own limit).
     """
@@ -125,7 +128,8 @@ def measure(
 def _types(
     kinds: npt.NDArray[np.str_], re: F64, seen: dict[str, BandConditions], x: F64, y: F64, rng: np.random.Generator
 ) -> npt.NDArray[np.str_]:
-    """TYPE by class, with what seeing does to small ones: SER, DEV and EXP below 0.35 FWHM are often no more than REX."""
+    """TYPE by class, with what seeing does to small ones: SER, DEV and EXP below 0.35 FWHM are often no more than
+    REX."""
     draw, smear = rng.random(len(kinds)), rng.random(len(kinds))
     odds = np.cumsum(np.array([TYPE_ODDS[k] for k in kinds]).reshape(-1, 5), axis=1)
     index = np.minimum((draw[:, None] > odds).sum(axis=1), 4)

@@ -1,4 +1,5 @@
-"""Reading the truth of a mock release. For closure tests, the truth audit and this package; no pipeline step opens it."""
+"""Reading the truth of a mock release. For closure tests, the truth audit and this package; no pipeline step opens
+it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """How visible the true arcs of a lens are in its images: the truth behind human grades and behind `observable`.
 
-This is not the pipeline's detectability gate, which must do without truth; it uses the noise-free arcs that only the mock knows.
+This is not the pipeline's detectability gate, which must do without truth; it uses the noise-free arcs that only the
+mock knows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ F32 = npt.NDArray[np.float32]
 HOST_RESIDUAL = 0.08
 """Share of the host's light that no eye or model removes. Assumption."""
 SNR_SCALE = 40.0
-"""Arc signal-to-noise (matched, g, r and z together) at which a well-resolved lens is just seen (cf. Rojas et al. 2023). Assumption."""
+"""Arc signal-to-noise (matched, g, r and z together) at which a well-resolved lens is just seen (cf. Rojas et al.
+2023). Assumption."""
 RESOLVED = 0.85
 """theta_E over FWHM (r) below which blending hides a lens. Assumption (cf. Rojas et al. 2023: 1.2 times the seeing)."""
 
@@ -31,8 +33,8 @@ def visibility(
 ) -> dict[str, float | bool]:
     """Arc SNR a band, the visibility (dex; 0 is the threshold of sight) and whether it is observable.
 
-    ``arcs`` and ``host`` are noise-free stamps (nanomaggies a pixel, concentric), ``sigma`` the white sky noise a pixel, ``sky``
-    the sky brightness a pixel; ``fwhm`` in arcsec (r band).
+    ``arcs`` and ``host`` are noise-free stamps (nanomaggies a pixel, concentric), ``sigma`` the white sky noise a
+    pixel, ``sky`` the sky brightness a pixel; ``fwhm`` in arcsec (r band).
     """
     squares, out = 0.0, {}
     for k, b in enumerate(BANDS):

@@ -1,8 +1,10 @@
-"""Writes a mock release: bricks in parallel, then sweeps, the brick table, truth and catalogues; resumable and reproducible.
+"""Writes a mock release: bricks in parallel, then sweeps, the brick table, truth and catalogues; resumable and
+reproducible.
 
-A brick is complete when its part file (sweep rows and truth, under ``truth/parts``) exists, which is written after its images; a
-sweep follows the bricks of its tile; ``release.json`` comes last. Every file is renamed into place, so a run killed at any
-moment and started again writes what is missing and ends with the same bytes, with any number of workers.
+A brick is complete when its part file (sweep rows and truth, under ``truth/parts``) exists, which is written after
+its images; a sweep follows the bricks of its tile; ``release.json`` comes last. Every file is renamed into place, so
+a run killed at any moment and started again writes what is missing and ends with the same bytes, with any number of
+workers.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -24,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from astropy.io import fits
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lens_assets.science.columns.mock import MOCK_LENSES, MOCK_OBJECTS
 from lens_assets.science.errors import BadInput
@@ -72,10 +75,12 @@ def write_release(
 
     Parameters
     ----------
-    release, truth, catalogues : three folders, none inside another: what the pipeline reads, what it must never open, and the raw
+    release, truth, catalogues : three folders, none inside another: what the pipeline reads, what it must never open,
+        and the raw
         lens catalogues (CSV, one a channel).
     size : how much sky, and its knobs. seed : of everything random.
-    workers : processes; 1 works in this one. (Processes are spawned: a script that calls this needs a ``__main__`` guard.)
+    workers : processes; 1 works in this one. (Processes are spawned: a script that calls this needs a ``__main__``
+        guard.)
     progress : called as ``progress(what, done, total)``.
     replace : empty the three folders first if they hold another release; else that is a :class:`BadInput`.
 
@@ -154,13 +159,11 @@ def _claim(release: Path, truth: Path, catalogues: Path, request: Any, replace: 
     if found is None and not replace:
         return
     if not replace:
-        names = sorted(k for k in request if found.get(k) != request[k])
+        names = sorted(k for k in request if (found or {}).get(k) != request[k])
         raise BadInput(
-            f"the folder holds a mock release of another {', '.join(names)}; choose another folder, or ask to replace it",
+            f"it holds a mock release of another {', '.join(names)}; choose another folder, or ask to replace it",
             file=str(release),
         )
-    import shutil
-
     for folder in (release, truth, catalogues):
         if folder.is_dir():
             (folder / REQUEST).unlink(missing_ok=True)
@@ -179,13 +182,15 @@ def _complete(release: Path, truth: Path, p: BrickPlan) -> bool:
 def _run(release: Path, truth: Path, size: MockSize, plans: list[BrickPlan], seed: int, workers: int) -> Iterator[None]:
     if workers <= 1 or len(plans) <= 1:
         for p in plans:
-            yield _one(release, truth, size, p, seed)
+            _one(release, truth, size, p, seed)
+            yield
         return
     with ProcessPoolExecutor(min(workers, len(plans)), mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(_one, release, truth, size, p, seed) for p in plans]
         try:
             for future in as_completed(futures):
-                yield future.result()
+                future.result()
+                yield
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -223,7 +228,7 @@ def _write_brick_table(release: Path, plans: list[BrickPlan]) -> None:
         "BRICKNAME": ("8A", [c.name for c in cells]), "BRICKID": ("J", [c.brickid for c in cells]),
         "BRICKQ": ("I", [(r % 2) * 2 + round(c.ra1 / w) % 2 for c, r, w in zip(cells, row, width, strict=True)]),
         "BRICKROW": ("J", row), "BRICKCOL": ("J", [round(c.ra1 / w) for c, w in zip(cells, width, strict=True)]),
-        **{name: ("D", [getattr(c, name.lower()) for c in cells]) for name in ("RA", "DEC", "RA1", "RA2", "DEC1", "DEC2")},
+        **{k: ("D", [getattr(c, k.lower()) for c in cells]) for k in ("RA", "DEC", "RA1", "RA2", "DEC1", "DEC2")},
     }  # fmt: skip
     table = fits.BinTableHDU.from_columns(
         [fits.Column(k, format=f, array=np.array(v)) for k, (f, v) in columns.items()]
