@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from lens_assets.preview import accepted
 from lens_assets.science.completeness.settings import Settings
 
 TILE = dg.DynamicPartitionsDefinition(name="tile")
@@ -26,11 +27,15 @@ SURFACE = dg.MultiPartitionsDefinition({"detector": DETECTOR, "variant": VARIANT
 
 ALL = dg.AllPartitionMapping()
 SAME = dg.IdentityPartitionMapping()
-BATCHES_OF_VARIANT = dg.MultiPartitionMapping(
-    {"variant": dg.DimensionPartitionMapping(dimension_name="variant", partition_mapping=SAME)}
-)
-"""A surface (detector x variant) reads every Einstein radius of its variant."""
-DETECTOR_OF_SURFACE = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="detector")
+with accepted():
+    BATCHES_OF_VARIANT = dg.MultiPartitionMapping(
+        {"variant": dg.DimensionPartitionMapping(dimension_name="variant", partition_mapping=SAME)}
+    )
+    """A surface (detector x variant) reads every Einstein radius of its variant."""
+    DETECTOR_OF_SURFACE = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="detector")
+    """A surface reads its own detector."""
+    VARIANT_OF_BATCH = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="variant")
+    """A batch (variant x theta_E) reads its own variant."""
 
 
 def surface_key(detector: str, variant: str) -> dg.MultiPartitionKey:

@@ -73,8 +73,8 @@ def completeness_surface(
     conditions: list[Artefact],
 ) -> dg.MaterializeResult[Artefact]:
     """Completeness per cell of Einstein radius, PSF and depth, at every threshold, with host-aware intervals that carry
-    the threshold's own error; observable fraction and conditional completeness; marginals; physics checks; weights of the survey. Its header, name
-    and figures carry the realism verdict."""
+    the threshold's own error; observable fraction and conditional completeness; marginals; physics checks; weights of
+    the survey. Its header, name and figures carry the realism verdict."""
     settings, keys = workspace.profile().completeness, context.partition_key.keys_by_dimension
     identity = {
         "code": code_digest("completeness", "columns/completeness.py"),

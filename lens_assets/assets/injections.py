@@ -6,7 +6,15 @@ import polars as pl
 from lens_assets.assets.detectors import GPU, SCORING, stamps_of
 from lens_assets.assets.negatives import markdown
 from lens_assets.assets.stage import digests, of_table, renewing, stage
-from lens_assets.partitions import ALL, BATCH, BATCHES_OF_VARIANT, DETECTOR_OF_SURFACE, SURFACE, VARIANT
+from lens_assets.partitions import (
+    ALL,
+    BATCH,
+    BATCHES_OF_VARIANT,
+    DETECTOR_OF_SURFACE,
+    SURFACE,
+    VARIANT,
+    VARIANT_OF_BATCH,
+)
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.detectors import checkpoint
 from lens_assets.science.hashing import digest
@@ -52,7 +60,8 @@ def injection_hosts(
         stamps = stamps_of(cutouts)
         rows = splits.read()
         rows = rows.filter(pl.Series(stamps.has(rows["galaxy_id"])))
-        for host_set, table in (("random", "data"), ("matched", "matched")):
+        tables: tuple[tuple[hosts.HostSet, str], ...] = (("random", "data"), ("matched", "matched"))
+        for host_set, table in tables:
             chosen = hosts.choose_hosts(rows, settings, host_set)
             draft.table(chosen.hosts, table)
             draft.table(chosen.cells, f"coverage-{host_set}")
@@ -70,7 +79,7 @@ def injection_hosts(
 @dg.asset(
     **renewing(GROUP, {"python", "numba", "parquet"}),
     partitions_def=BATCH,
-    deps=[dg.AssetDep(variants, partition_mapping=dg.MultiToSingleDimensionPartitionMapping("variant"))],
+    deps=[dg.AssetDep(variants, partition_mapping=VARIANT_OF_BATCH)],
     ins={"injection_hosts": dg.AssetIn(partition_mapping=ALL), "cutouts": dg.AssetIn(partition_mapping=ALL)},
     metadata=of_table("injection_batch"),
 )

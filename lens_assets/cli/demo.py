@@ -63,12 +63,7 @@ def demo(
 
 def _chain(root: Path, started: float) -> None:
     """Run the chain with one line a finished step."""
-    import warnings
-
     import dagster as dg
-
-    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
     from lens_assets.chain import STEPS, ChainFailed, Step, run_chain
     from lens_assets.definitions import defs
