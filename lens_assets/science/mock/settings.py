@@ -68,21 +68,21 @@ class Settings(BaseModel):
         "merger": 0.04,
     }  # fmt: skip
     host_like: Share = 0.6  # of the early types drawn from the very population of the deflectors; assumption
-    neighbours: Share = 0.40  # of galaxies (hosts of lenses too) with blue or red blobs within 1-6"; a difficulty knob
-    arclike: Share = 0.12  # of these neighbours stretched along the tangent, as chance arcs; a difficulty knob
+    neighbours: Share = 0.22  # of galaxies (hosts of lenses too) with blue or red blobs within 1-6"; a difficulty knob
+    arclike: Share = 0.10  # of these neighbours stretched along the tangent, as chance arcs; a difficulty knob
 
     # --- lenses ---
-    theta_e: tuple[float, float, float, float] = (1.35, 0.42, 0.40, 3.00)  # median, log scatter, least, most (arcsec)
+    theta_e: tuple[float, float, float, float] = (1.55, 0.36, 0.40, 3.00)  # median, log scatter, least, most (arcsec)
     source_r: tuple[float, float, float, float] = (
-        23.0,
-        0.9,
-        21.2,
+        23.4,
+        0.85,
+        21.5,
         26.5,
     )  # mean, scatter, brightest, faintest (AB, unlensed)
     source_gr: Pair = (0.05, 0.28)  # mean and scatter; LensPop median -0.01 (16-84 %: -0.14..0.39)
     source_rz: Pair = (0.25, 0.30)
     red_sources: Share = 0.10  # dusty ones, 0.8 mag redder; assumption
-    source_re: Pair = (0.28, 0.45)  # median (arcsec), log scatter; LensPop 0.31 (0.12-0.56)
+    source_re: Pair = (0.30, 0.45)  # median (arcsec), log scatter; LensPop 0.31 (0.12-0.56)
     beta_max: float = 0.65  # source offset / theta_E, area-weighted up to here; broader than the injection priors
     quasar_share: Share = 0.07
     perturber_share: Share = 0.15
