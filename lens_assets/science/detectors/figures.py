@@ -163,7 +163,7 @@ def _figure() -> tuple[Figure, Axes]:
 
 def _finish(figure: Figure, ax: Axes, title: str, place: str) -> Figure:
     ax.set_title(title, fontsize=10)
-        ax.legend(loc="best", frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc=place)  # type: ignore[call-overload]
     return figure
 
 
