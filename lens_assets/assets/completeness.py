@@ -13,10 +13,17 @@ from lens_assets.science.completeness.detectability import GateSpec
 from lens_assets.science.completeness.grid import Grid
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.completeness.surface import build_surface
+from lens_assets.science.negatives.selection import load_selection
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
 
 GROUP = "completeness"
+
+
+def of_hosts(conditions: list[Artefact], workspace: Workspace) -> pl.DataFrame:
+    """Occupancy of the conditions by objects of the TYPEs that are searched (stars host no lens)."""
+    types = load_selection(workspace.profile().negatives.selection).types["negative"]
+    return pl.concat([a.read() for a in conditions]).filter(pl.col("type").is_in(list(types)))
 
 
 @dg.asset(
@@ -102,7 +109,7 @@ def completeness_surface(
             },
         )
         surface.save(draft)
-        survey = marginals.survey_weighted(surface, pl.concat([a.read() for a in conditions]))
+        survey = marginals.survey_weighted(surface, of_hosts(conditions, workspace))
         draft.table(survey, "survey")
         figures.save(figures.surface_map(surface), draft.path("map.png"))
         figures.save(figures.against_theta_e(surface, survey), draft.path("theta_e.png"))

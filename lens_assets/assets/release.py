@@ -3,11 +3,13 @@
 import dagster as dg
 import polars as pl
 
+from lens_assets.assets.completeness import of_hosts
 from lens_assets.assets.injections import variant_of
 from lens_assets.assets.stage import digests, of_table, renewing, stage
 from lens_assets.partitions import ALL, folder_key, surface_key
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.completeness.model import Surface
+from lens_assets.science.hashing import canonical
 from lens_assets.science.injections.priors import prior_set
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.release import lineage, publish, sky, write
@@ -25,7 +27,7 @@ _PARTIAL = {"partial": True}
         "conditions": dg.AssetIn(partition_mapping=ALL),
         "sweeps": dg.AssetIn(partition_mapping=ALL),
     },
-    metadata=of_table("release_surface"),
+    metadata=of_table("release_surface", "surface*"),
 )
 def release(
     context: dg.AssetExecutionContext,
@@ -63,15 +65,12 @@ def release(
             name=runs.release,
             version=runs.release_version,
             realism=report.json("report"),
-            priors={
-                "variant": variant.model_dump(mode="json"),
-                "set": prior_set(variant.prior_set).model_dump(mode="json"),
-            },
-            detector=frozen.json("spec"),
-            lineage=lineage.trace(workspace.store(), made_here[primary]),
+            priors=canonical({"variant": variant, "set": prior_set(variant.prior_set)}),
+            detector=canonical(frozen.json("spec")),
+            lineage=canonical(lineage.trace(workspace.store(), made_here[primary])),
             citation=lineage.CITATION,
             primary=primary,
-            conditions=pl.concat([a.read() for a in conditions]),
+            conditions=of_hosts(conditions, workspace),
             sky=sky.sky_of(pl.concat([a.scan().select(columns) for a in sweeps]).collect()),
         )
         draft.facts.update({k: v for k, v in facts.items() if k != "files"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import dagster as dg
+import polars as pl
 
 from lens_assets.checks.gate import Outcome, gate
 from lens_assets.resources.workspace import Workspace
@@ -14,7 +15,8 @@ from lens_assets.science.storage import Artefact
 
 def _judge(table: str, file: str) -> object:
     def judge(artefact: Artefact, workspace: Workspace) -> Outcome:
-        frame = artefact.read(file)
+        (path,) = artefact.folder.glob(f"{file}.parquet")
+        frame = pl.read_parquet(path)
         definition = table_of(table)
         wrong = [
             f"{c.name} is {frame.schema.get(c.name)}, the registry says {c.dtype}"

@@ -84,13 +84,14 @@ def surface_lines(made: Artefact, realism: Artefact, key: str) -> str:
             f"  {r['axis_centre']:8.2f}      {interval(w, 'completeness', 'total_') if w else NONE:28s}  "
             f"{interval(r, 'completeness', 'total_'):28s}  {n:14s}  {share}"
         )
-    lines.append("  gates: " + "; ".join(_gate(r) for r in realism.read().iter_rows(named=True) if r["blocking"]))
+    lines.append("  gates: " + "; ".join(_gate(r) for r in realism.read().iter_rows(named=True) if r["gate_blocking"]))
     return "\n".join(lines)
 
 
 def _gate(r: dict[str, object]) -> str:
-    value = NONE if r["value"] is None else f"{r['value']:.3g}"
-    return f"{r['gate']} {value} (bar {r['bar']:.3g}, {r['status']}, n {r['n_real']}+{r['n_injected']})"
+    value = NONE if r["gate_value"] is None else f"{r['gate_value']:.3g}"
+    n = f"n {r['gate_n_real']}+{r['gate_n_injected']}"
+    return f"{r['gate']} {value} (bar {r['gate_bar']:.3g}, {r['gate_status']}, {n})"
 
 
 def closure_lines(closure: Artefact, key: str) -> str:

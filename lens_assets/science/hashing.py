@@ -28,8 +28,12 @@ def digest(*parts: Any) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """``value`` as plain JSON data (dictionaries, lists, strings, numbers), as it is digested and stored."""
-    return json.loads(json.dumps(value, sort_keys=True, default=_jsonable, allow_nan=True))
+    """``value`` as plain JSON data (dictionaries, lists, strings, finite numbers), as it is digested and stored.
+
+    JSON has no infinity and no nan: they become the strings ``"Infinity"``, ``"-Infinity"`` and ``"NaN"``.
+    """
+    text = json.dumps(value, sort_keys=True, default=_jsonable, allow_nan=True)
+    return json.loads(text, parse_constant=str)
 
 
 def _jsonable(value: Any) -> Any:

@@ -20,7 +20,11 @@ GATE_STATISTIC = Column(
 )
 IS_LENS = Column("is_lens", pl.Boolean, "", "a confirmed or tier-A lens (else a random galaxy)", "science contract, 7")
 INJECTION_SCORES = Table("injection_scores", "one scored injection", (INJECTION_ID, LOGIT, SCORE), ("injection_id",))
-INJECTION_GATES = Table("injection_gates", "one injection before the gate", (INJECTION_ID, GATE_STATISTIC), ("injection_id",))
-GATE_STATISTICS = Table("gate_statistics", "one galaxy before the gate", (GALAXY_ID, IS_LENS, GATE_STATISTIC), ("galaxy_id",))
+INJECTION_GATES = Table(
+    "injection_gates", "one injection before the gate", (INJECTION_ID, GATE_STATISTIC), ("injection_id",)
+)
+GATE_STATISTICS = Table(
+    "gate_statistics", "one galaxy before the gate", (GALAXY_ID, IS_LENS, GATE_STATISTIC), ("galaxy_id",)
+)
 COLUMNS = (GATE_STATISTIC, IS_LENS)
 TABLES = (INJECTION_SCORES, INJECTION_GATES, GATE_STATISTICS)

@@ -29,8 +29,8 @@ def measure(
 
     Returns
     -------
-    the ``injection_batch`` table (parameters and truth), and ``injection_id, gate_statistic`` (of the detectability gate, on
-    the injected stamp; null where its background cannot be measured), both sorted by ``injection_id``.
+    the ``injection_batch`` table (parameters and truth), and ``injection_id, gate_statistic`` (of the detectability
+    gate, on the injected stamp; null where its background cannot be measured), both sorted by ``injection_id``.
     """
     truth, statistic = [], []
     for chunk in inject(plan, stamps, settings, variant):
