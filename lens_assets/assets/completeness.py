@@ -22,7 +22,7 @@ GROUP = "completeness"
 
 def of_hosts(conditions: list[Artefact], workspace: Workspace) -> pl.DataFrame:
     """Occupancy of the conditions by objects of the TYPEs that are searched (stars host no lens)."""
-    types = load_selection(workspace.profile().negatives.selection).types["negative"]
+    types = load_selection(workspace.profile().negatives.selection).types.negative
     return pl.concat([a.read() for a in conditions]).filter(pl.col("type").is_in(list(types)))
 
 
