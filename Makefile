@@ -41,6 +41,10 @@ lint: setup  ## repair what can be repaired
 lock:  ## pin requirements.in and requirements-dev.in into requirements.lock
 	deploy/lock.sh
 
+docs: setup  ## the pages derived from the code: docs/columns.md
+	$(BIN)/python -m lens_assets.science.columns.page > docs/columns.md.new
+	mv docs/columns.md.new docs/columns.md
+
 clean:  ## remove everything a run wrote (not the environment)
 	rm -rf $(HOME_DIR) bench .pytest_cache .mypy_cache .ruff_cache .coverage
 	find lens_assets lens_assets_tests -name __pycache__ -prune -exec rm -rf {} +
