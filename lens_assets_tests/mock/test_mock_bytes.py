@@ -103,6 +103,22 @@ def test_a_lost_file_is_written_again(written, tmp_path):
     assert digests(tmp_path) == digests(written.release.parent)
 
 
+def test_scratch_files_of_a_dead_writer_are_removed_and_those_of_a_living_one_are_left(tmp_path, make):
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    size = make(
+        tiles=("000m005",), deep_tiles=(), bricks_per_tile=1, galaxies=1, lenses=1, faint=1, stars=1, survey_edge=0
+    )
+    write_release(*folders(tmp_path), size, SEED)
+    (tmp_path / "release" / "release.json").unlink()
+    left, kept = (tmp_path / "release" / "south" / f".{pid}.image.fits.fz" for pid in (dead.pid, os.getpid()))
+    left.write_bytes(b"half")
+    kept.write_bytes(b"half")
+    write_release(*folders(tmp_path), size, SEED)
+    assert not left.exists()
+    assert kept.exists()
+
+
 def test_a_complete_release_is_recognised_at_once(written):
     before = {p: p.stat().st_mtime_ns for p in written.release.rglob("*")}
     started = time.perf_counter()

@@ -72,7 +72,7 @@ def late_catalogue(truth: Path, path: Path, seed: int = 20261123, settings: Sett
     It shares about half of its lenses with ``mock-imaging``. ``truth`` is the truth folder of a complete release.
     Returns the number of rows.
     """
-    s = (settings or Settings()).model_copy(update={"grade_a": 0.35, "grade_b": -0.05, "visibility_half": -0.1})
+    s = (settings or Settings()).model_copy(update={"grade_a": 0.14, "grade_b": 0.0, "visibility_half": -0.15})
     lenses, objects = read_truth(truth, "lenses"), read_truth(truth, "objects")
     rows = imaging(lenses, objects, s, seed, search="late", share=0.7)
     _write(path, IMAGING, rows)
@@ -120,7 +120,7 @@ def imaging(
     wanted = {
         "A": round(counts["A"] * s.wrong_a / (1 - s.wrong_a)),
         "B": round(counts["B"] * s.dubious_b / (1 - s.dubious_b)),
-        "C": round(1.5 * counts["C"]),
+        "C": round(counts["C"]),
     }
     rng = generator("mock contaminants", search, seed)
     pool = objects.filter(pl.col("class").is_in(list(LOOKALIKES)) & pl.col("galaxy_id").is_not_null()).sort("object")

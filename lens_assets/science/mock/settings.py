@@ -82,8 +82,10 @@ class Settings(BaseModel):
     source_gr: Pair = (0.05, 0.28)  # mean and scatter; LensPop median -0.01 (16-84 %: -0.14..0.39)
     source_rz: Pair = (0.25, 0.30)
     red_sources: Share = 0.10  # dusty ones, 0.8 mag redder; assumption
-    source_re: Pair = (0.30, 0.45)  # median (arcsec), log scatter; LensPop 0.31 (0.12-0.56)
-    beta_max: float = 0.65  # source offset / theta_E, area-weighted up to here; broader than the injection priors
+    source_re: Pair = (0.34, 0.42)  # median (arcsec), log scatter; LensPop 0.31 (0.12-0.56)
+    beta_max: float = (
+        0.55  # source offset / theta_E, area-weighted up to here: arcs rather than doubles; a difficulty knob
+    )
     quasar_share: Share = 0.07
     perturber_share: Share = 0.15
     mass_slope: Pair = (2.05, 0.12)
@@ -91,10 +93,10 @@ class Settings(BaseModel):
     multipole: float = 0.008  # rms of a3/a and a4/a
 
     # --- catalogues ---
-    visibility_half: float = 0.0  # log10 visibility at which a human finds half of the lenses
+    visibility_half: float = -0.10  # log10 visibility at which a human finds half of the lenses
     grade_scatter: float = 0.22  # dex of human scatter in it
-    grade_b: float = 0.05  # log10 visibility above which grade B (probable) ...
-    grade_a: float = 0.20  # ... and grade A (confident) are given
+    grade_b: float = 0.15  # log10 visibility above which grade B (probable) ...
+    grade_a: float = 0.24  # ... and grade A (confident) are given
     dubious_b: Share = 0.38  # share of the grade-B rows that are no lenses; measured for the public list
     wrong_a: Share = 0.03  # share of the grade-A rows that are no lenses; assumption
     single_fibre_share: Share = 0.14  # of all lenses with an emission line in reach

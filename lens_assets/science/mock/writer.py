@@ -13,7 +13,9 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -98,6 +100,7 @@ def write_release(
     for folder in (release, truth, catalogues):
         folder.mkdir(parents=True, exist_ok=True)
     replace_with(release / REQUEST, lambda p: p.write_text(json.dumps(request, sort_keys=True, indent=1) + "\n"))
+    _sweep_dead_scratch(release, truth, catalogues)
     plans = plan(size, seed)
     report = progress or (lambda *_: None)
     missing = [p for p in plans if not _complete(release, truth, p)]
@@ -169,6 +172,20 @@ def _claim(release: Path, truth: Path, catalogues: Path, request: Any, replace: 
             (folder / REQUEST).unlink(missing_ok=True)
             for child in folder.iterdir():
                 shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+
+def _sweep_dead_scratch(*folders: Path) -> None:
+    """Remove the temporary files that a killed writer left behind (theirs is the name that ``replace_with`` gives)."""
+    for folder in folders:
+        for path in folder.rglob(".*"):
+            named = re.match(r"\.(\d+)\.", path.name)
+            if named and path.is_file():
+                try:
+                    os.kill(int(named.group(1)), 0)
+                except ProcessLookupError:
+                    path.unlink(missing_ok=True)
+                except (PermissionError, OverflowError):
+                    continue
 
 
 def _part(truth: Path, p: BrickPlan) -> Path:
