@@ -19,6 +19,7 @@ import psutil
 
 from lens_assets.automation.sensors import AXES, synchronise
 from lens_assets.partitions import CHANNEL, TILE, batch_key, surface_key
+from lens_assets.resources.artefacts import ArtefactIOManager
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.profile import Profile
 
@@ -111,6 +112,8 @@ def run_chain(
     profile = workspace.profile()
     job = defs.resolve_implicit_global_asset_job_def()
     tags = {HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
+    # The definitions read the environment; a chain writes where its workspace says, also when that says otherwise.
+    resources = {"workspace": workspace, "artefacts": ArtefactIOManager(workspace=workspace)}
     for step in STEPS:
         if only and not set(only) & set(step.assets):
             continue
@@ -124,6 +127,7 @@ def run_chain(
                 partition_key=key,
                 tags=tags,
                 run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+                resources=resources,
                 raise_on_error=False,
             )
             if not result.success:

@@ -9,6 +9,7 @@ from lens_assets.automation import watch
 from lens_assets.automation.changes import Changes, changes
 from lens_assets.partitions import CHANNEL, DETECTOR, TILE, VARIANT
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.hashing import digest
 
 AXES: dict[str, tuple[dg.DynamicPartitionsDefinition, str]] = {
     "tile": (TILE, "sweep_files"),
@@ -19,12 +20,15 @@ AXES: dict[str, tuple[dg.DynamicPartitionsDefinition, str]] = {
 """Axis -> its partitions and the external asset that stands for its files."""
 
 
-def look(axis: str, workspace: Workspace) -> dict[str, str]:
-    """Key -> version of what is there now on an axis; raises when it cannot be listed."""
+def look(axis: str, workspace: Workspace, before: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Key -> version of what is there now on an axis; raises when it cannot be listed.
+
+    ``before`` is the listing of the last look: a catalogue that is being rewritten keeps its version of then.
+    """
     if axis == "tile":
         return watch.tiles(workspace.data_release())
     if axis == "channel":
-        return watch.channels(workspace.catalogue_folder)
+        return watch.channels(workspace.catalogue_folder, before=before)
     return watch.detectors() if axis == "detector" else watch.variants()
 
 
@@ -36,7 +40,8 @@ def events(axis: str, found: Mapping[str, str], keys: tuple[str, ...]) -> list[d
             asset_key=asset,
             partition=key,
             metadata={"version": found[key]},
-            tags={"dagster/data_version": found[key][:16]},
+            # A digest of the version, not its beginning: of a size and a time the beginning hardly changes.
+            tags={"dagster/data_version": digest(found[key])[:16]},
         )
         for key in keys
     ]
@@ -45,9 +50,9 @@ def events(axis: str, found: Mapping[str, str], keys: tuple[str, ...]) -> list[d
 def synchronise(axis: str, workspace: Workspace, instance: dg.DagsterInstance) -> Changes:
     """Do once, without a daemon, what the sensor of the axis does: add keys and report what arrived."""
     partitions, asset = AXES[axis]
-    found = look(axis, workspace)
     existing = partitions.get_partition_keys(dynamic_partitions_store=instance)
     before = _reported(asset, existing, instance)
+    found = look(axis, workspace, before)
     difference = changes(found, before, existing)
     if difference.new:
         instance.add_dynamic_partitions(str(partitions.name), list(difference.new))
@@ -71,8 +76,8 @@ def _reported(asset: str, keys: Sequence[str], instance: dg.DagsterInstance) -> 
 def tick(axis: str, context: dg.SensorEvaluationContext, workspace: Workspace) -> dg.SensorResult | dg.SkipReason:
     """One look at an axis: what to add and report, with the listing as cursor."""
     partitions, _ = AXES[axis]
-    found = look(axis, workspace)
     before = json.loads(context.cursor) if context.cursor else {}
+    found = look(axis, workspace, before)
     existing = partitions.get_partition_keys(dynamic_partitions_store=context.instance)
     difference = changes(found, before, existing)
     if difference.vanished:

@@ -6,6 +6,7 @@ Each function returns key -> version, or raises; none knows Dagster.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from lens_assets.science.detectors.recipes import detector_keys, load_recipes, parse_detector
@@ -39,14 +40,18 @@ def catalogue_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def channels(folder: Path, *, now: float | None = None) -> dict[str, str]:
-    """Channel key -> digest of its catalogue, for the files that have settled."""
-    moment = time.time() if now is None else now
-    return {
-        key: sha256_file(path)
-        for key, path in catalogue_files(folder).items()
-        if moment - path.stat().st_mtime >= SETTLED_SECONDS
-    }
+def channels(folder: Path, *, now: float | None = None, before: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Channel key -> digest of its catalogue, for the files that have settled.
+
+    One that has not settled keeps its version in ``before``, the last listing: it has not vanished, it is being written.
+    """
+    moment, known, found = time.time() if now is None else now, before or {}, {}
+    for key, path in catalogue_files(folder).items():
+        if moment - path.stat().st_mtime >= SETTLED_SECONDS:
+            found[key] = sha256_file(path)
+        elif key in known:
+            found[key] = known[key]
+    return found
 
 
 def detectors() -> dict[str, str]:

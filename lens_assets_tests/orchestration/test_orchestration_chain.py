@@ -1,0 +1,211 @@
+"""The whole chain on the smallest practice sky, once; then again, and with a catalogue that arrives late."""
+
+import contextlib
+import csv
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from lens_assets import lookup
+from lens_assets.chain import STEPS, Progress, partitions_of, run_chain
+from lens_assets.cli.mock import write
+from lens_assets.cli.summary import summary
+from lens_assets.definitions import defs
+from lens_assets.resources.workspace import Workspace
+from lens_assets.science.mock.catalogues import late_catalogue
+from lens_assets.science.release import lineage, publish
+from lens_assets.science.storage import Artefact, verify
+
+pytestmark = [pytest.mark.xdist_group("chain"), pytest.mark.timeout(1500)]
+SEED = 20261123
+UNTIL_EVALUATION = tuple(name for step in STEPS[:8] for name in step.assets)
+
+
+def artefacts(workspace: Workspace) -> dict[str, Artefact]:
+    """Every complete artefact by asset[partition]."""
+    store = workspace.store()
+    return {
+        f"{asset.name}[{key}]": store.get(asset.name, key)
+        for asset in sorted(store.root.iterdir())
+        for key in store.partitions(asset.name)
+    }
+
+
+def state(workspace: Workspace) -> dict[str, tuple[str, int, int]]:
+    """Folder and times of every artefact: a rewrite shows here even when the bytes are the same."""
+    return {
+        name: (str(a.folder), a.folder.stat().st_mtime_ns, (a.folder.parent / "manifest.json").stat().st_mtime_ns)
+        for name, a in artefacts(workspace).items()
+    }
+
+
+@dataclass
+class Home:
+    """A finished chain: its workspace, its Dagster instance, and what the first run reported."""
+
+    workspace: Workspace
+    instance: dg.DagsterInstance
+    first: list[Progress]
+
+    def again(self, only: tuple[str, ...] | None = None) -> dict[str, bool]:
+        """Run the chain again; ``reused`` of every materialisation by asset[partition]."""
+        seen = {run.run_id for run in self.instance.get_runs()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            list(run_chain(defs, self.workspace, self.instance, only=only))
+        found: dict[str, bool] = {}
+        for run in self.instance.get_runs():
+            if run.run_id in seen:
+                continue
+            for record in self.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+                made = record.dagster_event.step_materialization_data.materialization
+                key = (made.partition or "all").replace("|", "+")
+                found[f"{made.asset_key.to_user_string()}[{key}]"] = bool(made.metadata["reused"].value)
+        return found
+
+
+@contextlib.contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Environment variables, put back afterwards."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    root = tmp_path_factory.mktemp("chain")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    # The environment names another home on purpose: the chain must write where the workspace says.
+    with (
+        environment(LENS_ASSETS_HOME=str(elsewhere), LENS_ASSETS_PROFILE="tiny", DAGSTER_HOME=str(root / "dagster")),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # of the libraries that train and plot: their rooms' tests hear them
+        write(root, "tiny", SEED, 2)
+        workspace = Workspace(home=str(root), profile_name="tiny")
+        (root / "dagster").mkdir()
+        with dg.DagsterInstance.local_temp(str(root / "dagster")) as instance:
+            first = list(run_chain(defs, workspace, instance))
+            yield Home(workspace, instance, first)
+    assert not list(elsewhere.iterdir())
+
+
+def test_every_step_of_the_chain_yields_once_for_each_of_its_partitions(home):
+    profile = home.workspace.profile()
+    expected = [
+        (step, number, key)
+        for step in STEPS
+        for number, key in enumerate(partitions_of(step.axis, profile, home.instance), 1)
+    ]
+    assert [(p.step, p.number, p.partition) for p in home.first] == expected
+    assert {p.step for p in home.first} == set(STEPS)
+
+
+def test_the_chain_writes_into_the_workspace_it_was_given(home):
+    made = artefacts(home.workspace)
+    assert {a.asset for a in made.values()} == {name for step in STEPS for name in step.assets}
+    for artefact in made.values():
+        verify(artefact)
+
+
+def test_the_release_is_intact_and_the_look_up_answers_from_it(home):
+    (place,) = [p for p in home.workspace.product_folder.iterdir() if not p.name.startswith(".")]
+    assert publish.verify(place)
+    answer = lookup.load(place).describe(theta_e=1.0, psf=1.3, depth=23.5, threshold="default", level=0.68)
+    assert "theta_e" in answer.lower() or "completeness" in answer.lower()
+
+
+def test_the_lineage_of_a_surface_reaches_a_sweep_a_channel_and_names_their_digests(home):
+    store = home.workspace.store()
+    (key,) = store.partitions("completeness_surface")
+    found = lineage.trace(store, store.get("completeness_surface", key))
+    for asset in ("sweeps", "lens_channel", "cutouts", "detector"):
+        names = [name for name in found if name.startswith(f"{asset}[")]
+        assert names, f"{asset} is not in the lineage: {sorted(found)}"
+        for name in names:
+            partition = name.removeprefix(f"{asset}[").removesuffix("]")
+            assert found[name]["digest"] == store.get(asset, partition).digest
+    assert not [name for name, entry in found.items() if entry.get("replaced")]
+
+
+def test_the_summary_shows_the_verdict_and_an_interval_and_n_with_every_area_under_a_curve(home):
+    text = summary(home.workspace)
+    assert "realism GO" in text or "realism NO-GO" in text.upper().replace("REALISM", "realism"), text
+    areas = [line for line in text.splitlines() if " auc " in line]
+    assert areas
+    for line in areas:
+        assert ("[" in line and "]" in line) or " - " in line, line
+        assert "n = " in line, line
+    assert "AGAINST THE HIDDEN TRUTH" in text
+    assert "tiny-0.0.1" in text
+
+
+def test_a_second_run_reuses_everything_and_touches_no_artefact(home):
+    before = state(home.workspace)
+    reused = home.again()
+    assert set(reused) == set(before)
+    assert not [name for name, was in reused.items() if not was]
+    assert state(home.workspace) == before
+
+
+def test_a_lens_outside_the_survey_renews_the_registry_but_trains_nothing(home):
+    before = {name: a.digest for name, a in artefacts(home.workspace).items()}
+    path = home.workspace.catalogue_folder / "far-away.csv"
+    with open(path, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["name", "RA", "DEC", "grade"])
+        writer.writeheader()
+        writer.writerow({"name": "F1", "RA": 250.0, "DEC": 60.0, "grade": "A"})
+    _settle(path)
+    reused = home.again(UNTIL_EVALUATION)
+    after = {name: a.digest for name, a in artefacts(home.workspace).items()}
+    assert reused["lens_channel[far-away]"] is False
+    assert after["lens_registry[all]"] != before["lens_registry[all]"]
+    assert reused["lens_registry[all]"] is False
+    assert reused["lens_matches[000m005]"] is False
+    assert reused["detector[tiny-s1]"] is True
+    assert all(was for name, was in reused.items() if name.startswith(("sweeps[", "cutouts[", "detector_scores[")))
+
+
+def test_a_late_catalogue_renews_the_registry_and_trains_only_when_a_training_row_changed(home):
+    store = home.workspace.store()
+    before = {name: a.digest for name, a in artefacts(home.workspace).items()}
+    rows = store.get("detector", "tiny-s1").manifest["made_from"]["rows"]
+    systems = store.get("lens_registry").read()
+    path = home.workspace.catalogue_folder / "mock-late-imaging.csv"
+    assert late_catalogue(home.workspace.truth_folder, path, SEED) > 3
+    _settle(path)
+    reused = home.again(UNTIL_EVALUATION)
+    now = store.get("lens_registry").read()
+    assert store.get("lens_registry").digest != before["lens_registry[all]"]
+    assert now.filter(pl.col("channels").list.contains("mock-late-imaging")).height
+    assert not systems.filter(pl.col("channels").list.contains("mock-late-imaging")).height
+    same_rows = store.get("detector", "tiny-s1").manifest["made_from"]["rows"] == rows
+    assert reused["detector[tiny-s1]"] is same_rows
+    assert reused["lens_channel[mock-imaging]"] is True
+    if same_rows:
+        assert store.get("detector", "tiny-s1").digest == before["detector[tiny-s1]"]
+
+
+def test_what_is_published_can_be_read_back_as_json_with_its_verdict(home):
+    (place,) = [p for p in home.workspace.product_folder.iterdir() if not p.name.startswith(".")]
+    (header,) = place.glob("surface*.json")
+    assert json.loads(header.read_text())["verdict"]
+
+
+def _settle(path: Path) -> None:
+    """Make a file look as old as one that has been there for a minute."""
+    moment = time.time() - 60
+    os.utime(path, (moment, moment))
