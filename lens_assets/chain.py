@@ -110,10 +110,8 @@ def run_chain(
     for axis in AXES:
         synchronise(axis, workspace, instance)
     profile = workspace.profile()
-    job = defs.resolve_implicit_global_asset_job_def()
+    job = _placed(defs, workspace).resolve_implicit_global_asset_job_def()
     tags = {HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
-    # The definitions read the environment; a chain writes where its workspace says, also when that says otherwise.
-    resources = {"workspace": workspace, "artefacts": ArtefactIOManager(workspace=workspace)}
     for step in STEPS:
         if only and not set(only) & set(step.assets):
             continue
@@ -127,12 +125,25 @@ def run_chain(
                 partition_key=key,
                 tags=tags,
                 run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
-                resources=resources,
                 raise_on_error=False,
             )
             if not result.success:
                 raise ChainFailed(_explain(step, key, result))
             yield Progress(step, number, len(keys), key, time.monotonic() - started)
+
+
+def _placed(defs: dg.Definitions, workspace: Workspace) -> dg.Definitions:
+    """The definitions, writing where ``workspace`` says: theirs ask the environment, which may say otherwise."""
+    return dg.Definitions(
+        assets=defs.assets,
+        asset_checks=defs.asset_checks,
+        resources={
+            **(defs.resources or {}),
+            "workspace": workspace,
+            "artefacts": ArtefactIOManager(workspace=workspace),
+        },
+        executor=defs.executor,
+    )
 
 
 def _explain(step: Step, key: str | None, result: dg.ExecuteInProcessResult) -> str:

@@ -1,0 +1,128 @@
+"""When an asset is renewed by itself: new content, a new partition; not the same content, not past a failed gate."""
+
+import dagster as dg
+import pytest
+
+from lens_assets.automation.conditions import RENEW
+from lens_assets.preview import accepted
+
+pytestmark = pytest.mark.filterwarnings("ignore:Parameter `include_sources` of function `AssetSelection.all`")
+TILES = dg.DynamicPartitionsDefinition(name="toy_tile")
+
+
+class Toy:
+    """files -> upper -> lower, upper with a blocking check, all by tile; what upper holds and its gate says can be turned."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance, self.content, self.passes, self.cursor = instance, "one", True, None
+        files = dg.AssetSpec("files", partitions_def=TILES)
+        same = dg.IdentityPartitionMapping()
+
+        @dg.asset(partitions_def=TILES, deps=[dg.AssetDep(files, partition_mapping=same)], automation_condition=RENEW)
+        def upper():
+            return dg.MaterializeResult(data_version=dg.DataVersion(self.content))
+
+        @dg.asset(partitions_def=TILES, deps=[dg.AssetDep(upper, partition_mapping=same)], automation_condition=RENEW)
+        def lower():
+            return dg.MaterializeResult(data_version=dg.DataVersion(f"from {self.content}"))
+
+        def body():
+            return dg.AssetCheckResult(passed=self.passes)
+
+        with accepted():
+            check = dg.asset_check(asset=upper, name="fits", blocking=True, partitions_def=TILES)(body)
+        self.defs = dg.Definitions(assets=[files, upper, lower], asset_checks=[check])
+
+    def arrive(self, tile: str, version: str) -> None:
+        """A file of a tile is there with this version, as a sensor reports it."""
+        if tile not in self.instance.get_dynamic_partitions("toy_tile"):
+            self.instance.add_dynamic_partitions("toy_tile", [tile])
+        self.instance.report_runless_asset_event(
+            dg.AssetMaterialization("files", partition=tile, tags={"dagster/data_version": version})
+        )
+
+    def make(self, asset: str, tile: str) -> None:
+        """Materialise one asset of a tile with its checks."""
+        self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(asset)],
+            partition_key=tile,
+            raise_on_error=False,
+        )
+
+    def ask(self) -> dict[str, set[str]]:
+        """One tick: the partitions requested of each asset."""
+        found = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.cursor)
+        self.cursor = found.cursor
+        asked = {name: found.get_requested_partitions(dg.AssetKey(name)) for name in ("upper", "lower")}
+        return {name: set(keys) for name, keys in asked.items() if keys}
+
+
+@pytest.fixture
+def toy(instance) -> Toy:
+    """One tile, made and looked at, at rest."""
+    made = Toy(instance)
+    made.arrive("a", "1")
+    made.make("upper", "a")
+    made.make("lower", "a")
+    made.ask()
+    assert made.ask() == {}
+    return made
+
+
+def test_new_content_of_a_file_renews_step_by_step_and_comes_to_rest(toy):
+    toy.arrive("a", "2")
+    assert toy.ask() == {"upper": {"a"}}
+    toy.content = "two"
+    toy.make("upper", "a")
+    assert toy.ask() == {"lower": {"a"}}
+    toy.make("lower", "a")
+    assert toy.ask() == {}
+
+
+def test_the_same_content_reported_again_renews_nothing(toy):
+    toy.arrive("a", "1")
+    assert toy.ask() == {}
+
+
+def test_an_asset_that_came_out_the_same_renews_nothing_below_it(toy):
+    toy.arrive("a", "2")
+    assert toy.ask() == {"upper": {"a"}}
+    toy.make("upper", "a")
+    assert toy.ask() == {}
+
+
+def test_a_failed_blocking_check_of_an_input_holds_back_and_a_repair_lets_go(toy):
+    toy.arrive("a", "2")
+    toy.ask()
+    toy.content, toy.passes = "two", False
+    toy.make("upper", "a")
+    assert toy.ask() == {}
+    toy.passes = True
+    toy.make("upper", "a")
+    assert toy.ask() == {"lower": {"a"}}
+
+
+def test_a_failed_check_of_one_partition_does_not_hold_back_another(toy):
+    toy.arrive("b", "1")
+    toy.make("upper", "b")
+    toy.make("lower", "b")
+    toy.ask()
+    toy.arrive("a", "2")
+    toy.arrive("b", "2")
+    assert toy.ask() == {"upper": {"a", "b"}}
+    toy.content, toy.passes = "two", False
+    toy.make("upper", "a")
+    toy.passes = True
+    toy.make("upper", "b")
+    assert toy.ask() == {"lower": {"b"}}
+
+
+def test_a_new_partition_is_requested_once_its_file_is_there_and_only_the_first_step_of_it(toy):
+    toy.instance.add_dynamic_partitions("toy_tile", ["b"])
+    assert toy.ask() == {}
+    toy.arrive("b", "1")
+    assert toy.ask() == {"upper": {"b"}}
+    assert toy.ask() == {}
+    toy.make("upper", "b")
+    assert toy.ask() == {"lower": {"b"}}
