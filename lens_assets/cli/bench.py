@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import platform
 import sys
@@ -20,18 +22,24 @@ _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "10
 def benches() -> dict[str, Callable[[int], dict[str, Any]]]:
     """Name -> function of the number of repeats that returns the line's fields. Imports happen when one is run."""
 
-    def of(module: str, function: str) -> Callable[[int], dict[str, Any]]:
+    def of(module: str, function: str, **fixed: Any) -> Callable[[int], dict[str, Any]]:
         def run(repeats: int) -> dict[str, Any]:
             import importlib
 
-            return dict(getattr(importlib.import_module(f"lens_assets.{module}"), function)(repeats))
+            return dict(getattr(importlib.import_module(f"lens_assets.{module}"), function)(repeats, **fixed))
 
         return run
 
     return {
         "arcs": of("science.injections.bench", "bench_arcs"),
+        "arcs-tight": of("science.injections.bench", "bench_arcs", tight=True),
+        "scoring": of("bench.scoring", "bench_scoring"),
+        "injection": of("bench.injection", "bench_injection"),
+        "stamps-read": of("bench.stamps", "bench_stamps_read"),
+        "stamps-cut": of("bench.stamps", "bench_stamps_cut"),
+        "catalogue": of("bench.catalogue", "bench_catalogue"),
+        "partition": of("bench.partition", "bench_partition"),
         "lookup": of("science.completeness.bench", "bench_lookup"),
-        "partition": of("cli.bench_partition", "bench_partition"),
     }
 
 
@@ -47,7 +55,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder the lines are kept in.")] = Path("bench"),
 ) -> None:
     """Measure against the named reference in the same run: medians, spread, ratio, threads and versions."""
-    if any(os.environ.get(key) != value for key, value in _MALLOC.items()):
+    if any(os.environ.get(key) != value for key, value in _MALLOC.items()):  # read by glibc when a process starts
         os.execve(sys.executable, [sys.executable, "-m", "lens_assets.cli", *sys.argv[1:]], {**os.environ, **_MALLOC})
     known = benches()
     chosen = list(known) if name == "all" else [name]
@@ -57,7 +65,10 @@ def bench(
     failed = False
     for one in chosen:
         try:
-            line = {"name": one, **known[one](repeats), "versions": versions(), "machine": platform.machine()}
+            with contextlib.redirect_stdout(sys.stderr):  # standard output is for the line alone
+                measured = known[one](repeats)
+            line = {"name": one, **measured, "versions": versions(), "machine": machine()}
+            check(line)
         except Exception as fault:
             typer.echo(f"{one}: could not measure: {fault}", err=True)
             failed = True
@@ -68,6 +79,20 @@ def bench(
         typer.echo(text if as_json else _readable(line))
     if failed:
         raise typer.Exit(1)
+
+
+def check(line: dict[str, Any]) -> None:
+    """Raise ``ValueError`` unless the line holds what a line must: a ratio with both sides, or a value; finite numbers."""
+    numbers = ("ours", "theirs", "ratio") if "ratio" in line else ("value",)
+    if missing := [key for key in ("spread", "threads", *numbers) if key not in line]:
+        raise ValueError(f"the line lacks {', '.join(missing)}")
+    if wrong := [key for key in numbers if not (math.isfinite(line[key]) and line[key] > 0)]:
+        raise ValueError(f"{wrong[0]} is {line[wrong[0]]}")
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on: architecture, processors, and the load of a minute (others may have been busy)."""
+    return {"arch": platform.machine(), "cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 2)}
 
 
 def versions() -> dict[str, str]:
