@@ -160,7 +160,7 @@ def test_an_unknown_benchmark_exits_with_2_and_names_the_known(run):
 
 
 def test_a_benchmark_prints_one_json_line_and_keeps_it(run, monkeypatch, tmp_path):
-    line = {"value": 1.0, "ratio": 2.0, "reference": "the other", "spread": 0.1}
+    line = {"ours": 2.0, "theirs": 1.0, "ratio": 2.0, "reference": "the other", "spread": 0.1, "threads": 1}
     monkeypatch.setattr(bench, "benches", lambda: {"toy": lambda repeats: {**line, "repeats": repeats}})
     done = run("bench", "toy", "--json", "--repeats", 3)
     assert done.exit_code == 0
@@ -176,7 +176,7 @@ def test_a_benchmark_that_fails_is_named_and_the_others_are_measured(run, monkey
     def broken(repeats: int) -> dict:
         raise RuntimeError("no Java")
 
-    line = {"value": 1.0, "spread": 0.1}
+    line = {"value": 1.0, "spread": 0.1, "threads": 1}
     monkeypatch.setattr(bench, "benches", lambda: {"broken": broken, "fine": lambda repeats: line})
     done = run("bench", "all")
     assert done.exit_code == 1

@@ -43,14 +43,15 @@ class Run:
             return outcome
 
         check = gate(upper, "toy_gate", "A toy.", judge, blocking=blocking)
-        result = dg.materialize(
-            [upper, lower, check],
-            resources={"workspace": workspace, "artefacts": ArtefactIOManager(workspace=workspace)},
-            instance=dg.DagsterInstance.ephemeral(),
-            partition_key="b",
-            raise_on_error=False,
-        )
-        (self.evaluation,) = result.get_asset_check_evaluations()
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = dg.materialize(
+                [upper, lower, check],
+                resources={"workspace": workspace, "artefacts": ArtefactIOManager(workspace=workspace)},
+                instance=instance,
+                partition_key="b",
+                raise_on_error=False,
+            )
+            (self.evaluation,) = result.get_asset_check_evaluations()
         self.success = result.success
         self.went_on = bool(workspace.store().find("lower", "b"))
 

@@ -119,7 +119,9 @@ def test_a_demo_killed_while_training_goes_on_from_its_epoch_and_ends_with_the_s
     store = Store(home / "store")
     kill_when(home, profile, lambda: any((home / "work" / "training").glob("*/last.ckpt")))
     assert store.partitions("detector") == []
-    stamps = {key: (store.root / "cutouts" / key / "manifest.json").stat().st_mtime_ns for key in store.partitions("cutouts")}
+    stamps = {
+        key: (store.root / "cutouts" / key / "manifest.json").stat().st_mtime_ns for key in store.partitions("cutouts")
+    }
     assert len(stamps) == 3
     finish(home, profile)
     for key, moment in stamps.items():
