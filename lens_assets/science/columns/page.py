@@ -18,9 +18,6 @@ Made from the column registry (`lens_assets/science/columns`) by `make docs`; a 
 sorted by its key. A range is inclusive and binds finite values; a blank one means that none is imposed. `1` as unit is a
 pure number. Where a name has another meaning in other tables, the variant stands in brackets behind it.
 """
-COLUMNS: tuple[Column, ...] = ()
-"""The registry collects every module of this package; this one defines no columns and no tables."""
-TABLES: tuple[Table, ...] = ()
 _FIELDS = ("name", "type", "unit", "range", "null", "meaning", "source")
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import lens_assets.science.columns as package
 from lens_assets.science.columns.registry import Column, Table, united
 
-_OWN = {"registry", "tables"}
+_OWN = {"registry", "tables", "page"}
 
 
 @lru_cache

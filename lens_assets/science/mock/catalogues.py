@@ -72,7 +72,7 @@ def late_catalogue(truth: Path, path: Path, seed: int = 20261123, settings: Sett
     It shares about half of its lenses with ``mock-imaging``. ``truth`` is the truth folder of a complete release.
     Returns the number of rows.
     """
-    s = (settings or Settings()).model_copy(update={"grade_a": 0.14, "grade_b": 0.0, "visibility_half": -0.15})
+    s = (settings or Settings()).model_copy(update={"grade_a": 0.25, "grade_b": 0.15, "visibility_half": -0.15})
     lenses, objects = read_truth(truth, "lenses"), read_truth(truth, "objects")
     rows = imaging(lenses, objects, s, seed, search="late", share=0.7)
     _write(path, IMAGING, rows)

@@ -76,7 +76,7 @@ def _draw(s: Settings, rng: np.random.Generator) -> Deflector:
     modulus = float(np.interp(z, _Z, _distances()[1])) - float(np.interp(0.5, _Z, _distances()[1]))
     # Faber-Jackson slope 4, flattened to 3.2 by lenses' own scatter; fading beyond distance by the K-correction,
     # 1.0 mag per z
-    mag = 19.35 + modulus + 1.0 * (z - 0.5) - 8.0 * (v - np.log10(250)) + 0.35 * rng.normal()
+    mag = 19.65 + modulus + 1.0 * (z - 0.5) - 8.0 * (v - np.log10(250)) + 0.35 * rng.normal()
     gr = float(np.interp(z, [0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.9], [0.92, 1.2, 1.48, 1.68, 1.74, 1.72, 1.6]))
     rz = float(np.interp(z, [0.1, 0.3, 0.5, 0.7, 0.9], [0.55, 0.78, 1.08, 1.5, 1.75]))
     gr, rz = gr + 0.09 * rng.normal(), rz + 0.07 * rng.normal()

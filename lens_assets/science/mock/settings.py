@@ -68,15 +68,15 @@ class Settings(BaseModel):
         "merger": 0.04,
     }  # fmt: skip
     host_like: Share = 0.6  # of the early types drawn from the very population of the deflectors; assumption
-    neighbours: Share = 0.22  # of galaxies (hosts of lenses too) with blue or red blobs within 1-6"; a difficulty knob
+    neighbours: Share = 0.18  # of galaxies (hosts of lenses too) with blue or red blobs within 1-6"; a difficulty knob
     arclike: Share = 0.10  # of these neighbours stretched along the tangent, as chance arcs; a difficulty knob
 
     # --- lenses ---
-    theta_e: tuple[float, float, float, float] = (1.55, 0.36, 0.40, 3.00)  # median, log scatter, least, most (arcsec)
+    theta_e: tuple[float, float, float, float] = (1.80, 0.34, 0.40, 3.00)  # median, log scatter, least, most (arcsec)
     source_r: tuple[float, float, float, float] = (
-        23.4,
+        23.2,
         0.85,
-        21.5,
+        21.3,
         26.5,
     )  # mean, scatter, brightest, faintest (AB, unlensed)
     source_gr: Pair = (0.05, 0.28)  # mean and scatter; LensPop median -0.01 (16-84 %: -0.14..0.39)
@@ -95,8 +95,8 @@ class Settings(BaseModel):
     # --- catalogues ---
     visibility_half: float = -0.10  # log10 visibility at which a human finds half of the lenses
     grade_scatter: float = 0.22  # dex of human scatter in it
-    grade_b: float = 0.15  # log10 visibility above which grade B (probable) ...
-    grade_a: float = 0.24  # ... and grade A (confident) are given
+    grade_b: float = 0.25  # log10 visibility above which grade B (probable) ...
+    grade_a: float = 0.35  # ... and grade A (confident) are given
     dubious_b: Share = 0.38  # share of the grade-B rows that are no lenses; measured for the public list
     wrong_a: Share = 0.03  # share of the grade-A rows that are no lenses; assumption
     single_fibre_share: Share = 0.14  # of all lenses with an emission line in reach
