@@ -36,7 +36,7 @@ def cell_of(ra: npt.ArrayLike, dec: npt.ArrayLike, nside: int = SPLIT_NSIDE) -> 
 def separation(ra1: npt.ArrayLike, dec1: npt.ArrayLike, ra2: npt.ArrayLike, dec2: npt.ArrayLike) -> F64:
     """Angular separation in arcsec, element by element (exact for small and large angles)."""
     chord = np.linalg.norm(unit_vectors(ra1, dec1) - unit_vectors(ra2, dec2), axis=-1)
-    return np.degrees(2 * np.arcsin(np.clip(chord / 2, 0, 1))) * 3600
+    return np.asarray(np.degrees(2 * np.arcsin(np.clip(chord / 2, 0, 1))) * 3600, np.float64)
 
 
 def chord(arcsec: float) -> float:
