@@ -39,7 +39,7 @@ def release(
     sweeps: list[Artefact],
 ) -> dg.MaterializeResult[Artefact]:
     """One directory to cite and to load without this platform: the table as Parquet, FITS and ECSV, model card, realism
-    verdict, priors, detector, lineage, figures and the look-up. A published version is never overwritten."""
+    verdict, priors, detector, lineage, figures and the look-up. A published version is never overwritten: other content needs another version."""
     profile = workspace.profile()
     runs = profile.runs
     wanted = {folder_key(surface_key(d, v)): f"{d}|{v}" for d in runs.detectors for v in runs.variants}
@@ -76,7 +76,10 @@ def release(
         draft.facts.update({k: v for k, v in facts.items() if k != "files"})
 
     def metadata(made: Artefact) -> dict[str, object]:
-        place = publish.publish(made.folder, workspace.product_folder, runs.release_version)
+        try:
+            place = publish.publish(made.folder, workspace.product_folder, runs.release_version)
+        except publish.ReleaseExistsError as fault:  # the check `published` fails and says what to do
+            return {"published": f"no: {fault}", "verdict": made.facts["verdict"]}
         return {"published": dg.MetadataValue.path(str(place)), "verdict": made.facts["verdict"]}
 
     return stage(context, workspace, identity, make, metadata)

@@ -32,7 +32,7 @@ def sweeps(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.Materi
     colours, depths and HEALPix cell. Rows that cannot be used are counted by reason; a file that cannot be read is an error
     that names it."""
     release, tile = workspace.data_release(), context.partition_key
-    identity = {"code": code_digest("surveys", "columns/surveys.py"), "sweep": release.sweep_identity(tile)}
+    identity = {"code": code_digest("surveys", "columns/surveys.py"), "sweep": release.sweep_digest(tile)}
 
     def make(draft: Draft) -> None:
         frame, rejected = release.sweep(tile)

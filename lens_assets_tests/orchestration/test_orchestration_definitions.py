@@ -56,6 +56,7 @@ BLOCKING = {
     "realism": {"injections_look_real"},
 }
 WARNING = {
+    "release": {"published"},
     "splits": {"conditions_balanced"},
     "negative_sample": {"mixture_as_asked", "strata_filled", "like_its_parent"},
     "cutout_quality": {"lost_alike"},
