@@ -38,8 +38,9 @@ def release(
     conditions: list[Artefact],
     sweeps: list[Artefact],
 ) -> dg.MaterializeResult[Artefact]:
-    """One directory to cite and to load without this platform: the table as Parquet, FITS and ECSV, model card, realism
-    verdict, priors, detector, lineage, figures and the look-up. A published version is never overwritten: other content needs another version."""
+    """One directory to cite and to load without this platform: the table as Parquet, FITS and ECSV, model card, realism verdict,
+    priors, detector, lineage, figures and the look-up. A published version is never overwritten: other content needs another
+    version."""
     profile = workspace.profile()
     runs = profile.runs
     wanted = {folder_key(surface_key(d, v)): f"{d}|{v}" for d in runs.detectors for v in runs.variants}

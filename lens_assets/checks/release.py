@@ -1,4 +1,4 @@
-"""Release: what is published is what was made; a version that was published with other bytes stays, and the new one waits for a number."""
+"""Release: what is published is what was made. A version that was published with other bytes stays; the new one needs a number."""
 
 from lens_assets.assets.release import release
 from lens_assets.checks.gate import Outcome, gate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,16 @@ def write(root: Path, size: str, seed: int, workers: int, tiles: int | None = No
     chosen = load_size(size)
     if tiles is not None:
         chosen = chosen.model_copy(update={"n_tiles": tiles})
+    if not sys.stdout.isatty():  # a log wants a few lines, not a bar
+
+        def lines(what: str, done: int, total: int) -> None:
+            if done == total or done % max(total // 6, 1) == 0:
+                typer.echo(f"mock release: {what} {done}/{total}")
+
+        write_release(
+            root / "release", root / "truth", root / "catalogues", chosen, seed=seed, workers=workers, progress=lines
+        )
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar:
         tasks: dict[str, object] = {}
