@@ -18,6 +18,7 @@ import dagster as dg
 import psutil
 
 from lens_assets.automation.sensors import AXES, synchronise
+from lens_assets.automation.watch import wait_until_settled
 from lens_assets.partitions import CHANNEL, TILE, batch_key, surface_key
 from lens_assets.resources.artefacts import ArtefactIOManager
 from lens_assets.resources.workspace import Workspace
@@ -107,6 +108,7 @@ def run_chain(
     ``announce`` is called when a run starts; ``only`` limits the chain to steps that make one of these assets.
     """
     end_dead_runs(instance)
+    wait_until_settled(workspace.catalogue_folder)
     for axis in AXES:
         synchronise(axis, workspace, instance)
     profile = workspace.profile()

@@ -7,6 +7,7 @@ from lens_assets.assets.stage import digests, of_table, renewing, stage
 from lens_assets.automation.watch import catalogue_files
 from lens_assets.partitions import ALL, CHANNEL, SAME, TILE
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.errors import BadInput
 from lens_assets.science.lenses import channels, crossmatch, mapping, registry
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft, sha256_file
@@ -55,6 +56,10 @@ def lens_registry(
 ) -> dg.MaterializeResult[Artefact]:
     """All systems of all channels, united by position (friends of friends); each remembers every channel that found it, its best
     label, its tier and weight, and whether it is independent of the channels that train."""
+    if not lens_channel:
+        raise BadInput(
+            "no lens catalogue has been read: put one into this folder", file=str(workspace.catalogue_folder)
+        )
     settings = workspace.profile().lenses
     identity = {"code": code_digest("lenses", "columns/lenses.py"), "settings": settings, **digests(lens_channel)}
 

@@ -54,6 +54,21 @@ def channels(folder: Path, *, now: float | None = None, before: Mapping[str, str
     return found
 
 
+def wait_until_settled(folder: Path, most: float = 30.0) -> None:
+    """Wait until no catalogue is younger than :data:`SETTLED_SECONDS`, for a run that looks once only.
+
+    Raises :class:`BadInput` naming a file that is still being written after ``most`` seconds.
+    """
+    until = time.time() + most
+    while True:
+        young = [p for p in catalogue_files(folder).values() if time.time() - p.stat().st_mtime < SETTLED_SECONDS]
+        if not young:
+            return
+        if time.time() > until:
+            raise BadInput(f"is still being written after {most:.0f} s", file=str(young[0]))
+        time.sleep(0.2)
+
+
 def detectors() -> dict[str, str]:
     """Detector key -> digest of its recipe."""
     recipes = load_recipes()
