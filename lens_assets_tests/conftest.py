@@ -11,7 +11,7 @@ from lens_assets.science.completeness.surface import build_surface
 
 @pytest.fixture(scope="session")
 def simulated():
-    path = Path(__file__).parents[1] / "completeness" / "simulated.py"
+    path = Path(__file__).parent / "completeness" / "simulated.py"
     spec = importlib.util.spec_from_file_location("simulated_survey", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
