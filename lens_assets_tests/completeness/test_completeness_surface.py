@@ -203,6 +203,26 @@ def test_thresholds_outside_their_own_bounds_and_unknown_ones_are_refused(simula
             "NO-GO: realism failed: arc_snr; not measured: feature_probe",
         ),
         (
+            {
+                "verdict": "no-go",
+                "facts": {"blocking": ["feature_probe"]},
+                "gates": [
+                    {
+                        "name": "feature_probe",
+                        "passed": False,
+                        "value": 0.871,
+                        "lo68": 0.842,
+                        "hi68": 0.9,
+                        "n_real": 42,
+                        "n_injected": 51,
+                        "status": "fail",
+                    },
+                ],
+            },
+            False,
+            "separable from real lenses, probe AUC 0.871 [0.842, 0.900], n 42 real + 51 injected",
+        ),
+        (
             {"verdict": "go", "facts": {"blocking": ["feature_probe"]}, "gates": []},
             False,
             "not measured: feature_probe",

@@ -56,17 +56,28 @@ class Verdict:
         failed = [g for g in gates if g["name"] in blocking and g.get("passed") is not True]
         missing = sorted(set(blocking) - {g["name"] for g in gates})
         names = (*(str(g["name"]) for g in failed), *missing)
-        auc = next((float(g["value"]) for g in gates if "probe" in str(g["name"]) and _number(g.get("value"))), None)
-        text = "" if auc is None else f" (probe AUC {auc:.3f})"
+        probe = next((g for g in gates if "probe" in str(g["name"]) and _number(g.get("value"))), None)
+        auc = None if probe is None else float(probe["value"])
+        text = "" if probe is None else f" ({_probe_words(probe)})"
         if report.get("verdict") in ("go", True) and not names:
             return cls(True, f"injections pass every blocking realism gate{text}", auc)
-        if auc is not None and any("probe" in str(g["name"]) and g.get("status", "fail") == "fail" for g in failed):
-            return cls(False, f"injections separable from real lenses, probe AUC {auc:.3f}", auc, names)
+        if probe is not None and probe in failed and probe.get("status", "fail") == "fail":
+            return cls(False, f"injections separable from real lenses, {_probe_words(probe)}", auc, names)
         wrong = [str(g["name"]) for g in failed if _number(g.get("value")) and g.get("status") != "insufficient"]
         unknown = [name for name in names if name not in wrong]
         parts = [f"failed: {', '.join(wrong)}"] if wrong else []
         parts += [f"not measured: {', '.join(unknown)}"] if unknown else []
         return cls(False, f"realism {'; '.join(parts) or 'report says no-go'}{text}", auc, names)
+
+
+def _probe_words(gate: Mapping[str, Any]) -> str:
+    """The probe's area under the curve with its 68 % interval and the stamps it rests on, where the report has them."""
+    words = f"probe AUC {gate['value']:.3f}"
+    if _number(gate.get("lo68")) and _number(gate.get("hi68")):
+        words += f" [{gate['lo68']:.3f}, {gate['hi68']:.3f}]"
+    if _number(gate.get("n_real")) and _number(gate.get("n_injected")):
+        words += f", n {gate['n_real']} real + {gate['n_injected']} injected"
+    return words
 
 
 def _number(value: Any) -> bool:
