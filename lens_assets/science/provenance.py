@@ -12,7 +12,7 @@ from pathlib import Path
 
 SCIENCE = Path(__file__).resolve().parent
 CONFIG = SCIENCE.parent / "config"
-_SHARED = ("errors.py", "hashing.py", "sphere.py", "intervals.py", "storage.py")
+_SHARED = ("errors.py", "hashing.py", "sphere.py", "intervals.py", "storage/artefact.py")
 
 
 @lru_cache

@@ -114,7 +114,7 @@ def test_death_while_publishing_leaves_the_old_artefact_whole(tmp_path, monkeypa
 
     for value in (1, 2):
         with monkeypatch.context() as patch:
-            target = "os.replace" if moment == "rename" else "lens_assets.science.storage._write_json"
+            target = "os.replace" if moment == "rename" else "lens_assets.science.storage.local._write"
             patch.setattr(target, dies)
             with pytest.raises(KeyboardInterrupt):
                 write(store, value)
