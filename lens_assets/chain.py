@@ -84,7 +84,11 @@ def partitions_of(axis: str | None, profile: Profile, instance: dg.DagsterInstan
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Report runs of this host whose process is gone as failed (Dagster leaves them STARTED); returns their ids."""
+    """Report runs of this host whose process is gone as failed (Dagster leaves them STARTED), and give back the places
+    in pools that ended runs still hold; returns the ids of the runs that were reported.
+
+    A run killed inside a step of a pool never returns its place, and the next step of that pool would wait for ever.
+    """
     active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
     ended = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=active)):
@@ -92,6 +96,13 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         if pid and run.tags.get(HOST_TAG) == socket.gethostname() and not psutil.pid_exists(int(pid)):
             instance.report_run_failed(run, message="Its process is gone; the chain has been started again.")
             ended.append(run.run_id)
+    log = instance.event_log_storage
+    for pool in sorted(log.get_concurrency_keys()):
+        info = log.get_concurrency_info(pool)
+        for run_id in sorted(info.active_run_ids | info.assigned_run_ids | info.pending_run_ids):
+            holder = instance.get_run_by_id(run_id)
+            if holder is None or holder.is_finished:
+                log.free_concurrency_slots_for_run(run_id)
     return ended
 
 
