@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lens_assets.science.errors import BadInput
 from lens_assets.science.storage.artefact import safe_key, sha256_file
@@ -37,7 +37,7 @@ _TOUCH = 60.0  # seconds between two notes of use of one content by one process
 class _Lease:
     """What this process was handed, and the locked file that says so."""
 
-    stream: IO[str] | None = None
+    note: int | None = None  # descriptor, open as long as the process lives
     held: dict[str, float] = field(default_factory=dict)
     fetched: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -132,8 +132,8 @@ class Cache:
         lease = self._lease()
         with lease.lock:
             lease.held.clear()
-            if lease.stream is not None:
-                lease.stream.truncate(0)
+            if lease.note is not None:
+                os.ftruncate(lease.note, 0)
 
     def _lease(self) -> _Lease:
         with _GUARD:
@@ -143,18 +143,16 @@ class Cache:
         """Note that this process uses a content, before it looks for the files."""
         lease, now = self._lease(), time.time()
         with lease.lock:
-            if now - lease.held.get(digest, 0.0) < _TOUCH and lease.stream is not None:
+            if now - lease.held.get(digest, 0.0) < _TOUCH and lease.note is not None:
                 return
             with self._all(exclusive=False):
-                if lease.stream is None or not _linked(lease.stream):
-                    folder = self._made("leases")
-                    lease.stream = open(folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}", "a")  # noqa: SIM115
-                    fcntl.flock(lease.stream, fcntl.LOCK_EX)
-                    lease.stream.writelines(f"{name}\n" for name in lease.held if name != digest)
-                    lease.held.pop(digest, None)
+                if lease.note is None or os.fstat(lease.note).st_nlink == 0:  # new, or the cache was removed by hand
+                    path = self._made("leases") / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+                    lease.note = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                    fcntl.flock(lease.note, fcntl.LOCK_EX)
+                    os.write(lease.note, "".join(f"{name}\n" for name in lease.held).encode())
                 if digest not in lease.held:
-                    lease.stream.write(f"{digest}\n")
-                    lease.stream.flush()
+                    os.write(lease.note, f"{digest}\n".encode())
                 lease.held[digest] = now
             with contextlib.suppress(FileNotFoundError):
                 os.utime(self.place(digest))
@@ -232,10 +230,6 @@ def _whole(path: Path, wanted: dict[str, Any]) -> bool:
         return path.stat().st_size == int(wanted["bytes"])
     except FileNotFoundError:
         return False
-
-
-def _linked(stream: IO[str]) -> bool:
-    return os.fstat(stream.fileno()).st_nlink > 0
 
 
 def _default_folder() -> Path:

@@ -132,22 +132,18 @@ class Store:
         for dead in _dead_drafts(home) if self.resumes and home.is_dir() else ():
             try:
                 mine = _rename(dead, str(os.getpid()))  # whoever renames it has it
-                manifest = json.loads(_note(mine).read_text())
-            except (OSError, ValueError):
-                continue  # another process took it, or it was killed before it was whole
-            whole = manifest == json.loads(
-                manifest_text(manifest_of(asset, partition, mine, manifest["facts"], made_from))
-            )
+            except FileNotFoundError:
+                continue
             try:
-                if whole:
+                manifest = _whole(mine, made_from)
+                if manifest is not None:
                     self._publish(asset, partition, mine, manifest)
+                    return self.find(asset, partition)
             except OSError:
                 _rename(mine, "kept")
                 raise
             finally:
                 _discard(mine)
-            if whole:
-                return self.find(asset, partition)
         return None
 
     def delete(self, asset: str, partition: str) -> None:
@@ -186,6 +182,16 @@ def _note(scratch: Path) -> Path:
 def _discard(scratch: Path) -> None:
     _note(scratch).unlink(missing_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _whole(scratch: Path, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest of a finished draft whose bytes are still those it states; ``None`` for any other."""
+    try:
+        manifest: dict[str, Any] = json.loads(_note(scratch).read_text())
+    except (FileNotFoundError, ValueError):
+        return None  # its maker was killed before it had finished
+    args = (manifest["asset"], manifest["partition"], scratch, manifest["facts"], made_from)
+    return manifest if manifest == json.loads(manifest_text(manifest_of(*args))) else None
 
 
 def _rename(scratch: Path, owner: str) -> Path:
