@@ -38,6 +38,8 @@ def ui(
         if not port_free(host, port):
             typer.echo(f"Port {port} on {host} is taken; choose another with --{name.lower()}-port.", err=True)
             raise typer.Exit(2)
+    prepare_home(root)
+    clear_dead_runs(root)
     processes = start(root, host, dagster_port, mlflow_port)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
@@ -52,6 +54,17 @@ def ui(
         typer.echo("stopping")
     finally:
         stop(processes)
+
+
+def clear_dead_runs(root: Path) -> None:
+    """Report runs of a chain that was killed as failed, and give back their places in pools, before anything waits for them."""
+    import dagster as dg
+
+    from lens_assets.chain import end_dead_runs
+
+    with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
+        for run_id in end_dead_runs(instance):
+            typer.echo(f"run {run_id[:8]} had lost its process: reported as failed")
 
 
 def start(root: Path, host: str, dagster_port: int, mlflow_port: int) -> list[subprocess.Popen[bytes]]:
