@@ -43,7 +43,7 @@ class ArtefactIOManager(dg.ConfigurableIOManager):
                 )
             return store.get(name, folder_key(keys[0]))
         partial = bool((context.definition_metadata or {}).get("partial"))
-        found = [store.find(name, folder_key(key)) for key in keys]
+        found = store.find_all(name, [folder_key(key) for key in keys])
         absent = [key for key, artefact in zip(keys, found, strict=True) if artefact is None]
         if absent and not partial:
             raise FileNotFoundError(f"{name}: materialise these partitions first: {', '.join(absent)}")

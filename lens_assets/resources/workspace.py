@@ -2,10 +2,17 @@
 
 ``LENS_ASSETS_HOME``        the folder everything is written below (default ``.lens_assets``)
 ``LENS_ASSETS_RELEASE``     root of the data release: a path, ``s3://`` or ``https://`` (default ``<home>/release``, the mock)
+``LENS_ASSETS_STORE``       where artefacts are kept: a folder or ``s3://bucket/prefix`` (default ``<home>/store``)
+``LENS_ASSETS_CACHE``       folder for local copies of remote files (default ``<home>/cache``)
+``LENS_ASSETS_CACHE_GB``    bound of the copies of artefacts, in 10^9 bytes (default 50; ``0``: no bound)
 ``LENS_ASSETS_CATALOGUES``  folder of lens catalogues (default ``<home>/catalogues``)
 ``LENS_ASSETS_PROFILE``     ``tiny``, ``demo`` or ``paper`` (default ``demo``), or the path of a profile YAML
 ``LENS_ASSETS_MLFLOW``      tracking URI (default SQLite below home)
 ``LENS_ASSETS_DAGSTER_URL`` address of the Dagster UI, for links (default ``http://127.0.0.1:3000``)
+
+On S3 are artefacts and the data release only. Catalogues, unfinished work and finished releases are local folders: a
+catalogue is watched by its time of change, a release is one directory to hand on. Credentials are boto3's own affair;
+``AWS_ENDPOINT_URL_S3`` names another server.
 """
 
 import os
@@ -13,6 +20,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from lens_assets.science.errors import BadInput
 from lens_assets.science.profile import Profile, load_profile
 from lens_assets.science.storage import Store
 from lens_assets.science.surveys.release import DataRelease
@@ -26,6 +34,9 @@ class Workspace(dg.ConfigurableResource):  # type: ignore[type-arg]
     catalogues: str = ""
     profile_name: str = ""
     mlflow: str = ""
+    store_root: str = ""
+    cache: str = ""
+    cache_gb: str = ""
 
     @property
     def root(self) -> Path:
@@ -40,7 +51,10 @@ class Workspace(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def catalogue_folder(self) -> Path:
         """Folder of lens catalogues."""
-        return Path(self.catalogues or os.environ.get("LENS_ASSETS_CATALOGUES", "") or self.root / "catalogues")
+        place = self.catalogues or os.environ.get("LENS_ASSETS_CATALOGUES", "")
+        if "://" in place:
+            raise BadInput("lens catalogues are read from a local folder: fetch them", file=place)
+        return Path(place or self.root / "catalogues")
 
     @property
     def truth_folder(self) -> Path:
@@ -67,13 +81,35 @@ class Workspace(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Where the Dagster UI is reached, for links out of MLflow."""
         return os.environ.get("LENS_ASSETS_DAGSTER_URL", "http://127.0.0.1:3000")
 
+    @property
+    def cache_folder(self) -> Path:
+        """Local copies of remote files: of the data release, and of artefacts below ``store``."""
+        return Path(self.cache or os.environ.get("LENS_ASSETS_CACHE", "") or self.root / "cache").absolute()
+
+    @property
+    def max_cache_bytes(self) -> int | None:
+        """Bound of the local copies of artefacts; ``None``: no bound."""
+        stated = self.cache_gb or os.environ.get("LENS_ASSETS_CACHE_GB", "") or "50"
+        try:
+            size = float(stated)
+        except ValueError:
+            size = -1.0
+        if not 0 <= size < float("inf"):
+            raise BadInput(f"LENS_ASSETS_CACHE_GB must be a number of 10^9 bytes, 0 for no bound, not {stated!r}")
+        return int(size * 1e9) or None
+
     def store(self) -> Store:
         """The artefact store."""
-        return Store(self.root / "store")
+        root = self.store_root or os.environ.get("LENS_ASSETS_STORE", "") or str(self.root / "store")
+        return Store(
+            root if "://" in root else Path(root).absolute(),
+            cache=self.cache_folder / "store",
+            max_cache_bytes=self.max_cache_bytes,
+        )
 
     def data_release(self) -> DataRelease:
         """The reader of the data release."""
-        return DataRelease(self.release_root, cache=self.root / "cache", settings=self.profile().surveys)
+        return DataRelease(self.release_root, cache=self.cache_folder, settings=self.profile().surveys)
 
     def profile(self) -> Profile:
         """The profile that sets the sizes."""

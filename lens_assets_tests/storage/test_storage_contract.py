@@ -274,7 +274,9 @@ def test_the_manifest_lists_every_file_with_its_digest(backend):
         assert (f["bytes"], f["sha256"]) == (path.stat().st_size, sha256_file(path))
 
 
-@pytest.mark.parametrize("root", ["gs://a/b", "http://x/y", "s3a://b/c", "s3://", "s3:///x", "s3://UP/x", "s3://b/../x"])
+@pytest.mark.parametrize(
+    "root", ["gs://a/b", "http://x/y", "s3a://b/c", "s3://", "s3:///x", "s3://UP/x", "s3://b/../x"]
+)
 def test_a_root_that_is_neither_a_folder_nor_a_bucket_is_refused(root):
     with pytest.raises(BadInput, match="s3://bucket/prefix"):
         Store(root)

@@ -23,6 +23,8 @@ from lens_assets.science.errors import BadInput
 
 PART = 64 << 20
 """Bytes above which a file travels in parts (several at once, each with its own checksum and repeats)."""
+ATTEMPTS = 8
+"""Times that boto3 makes a request which fails or is throttled, before the failure is ours."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
 _ENDPOINT = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION")
 _ABSENT = ("NoSuchKey", "404", "NotFound")
@@ -96,8 +98,8 @@ class Objects:
                 if _code(fault) in _ABSENT:
                     return None
                 raise
-        own = answer.get("ChecksumSHA256", "")
-        sha = base64.b64decode(own).hex() if own and "-" not in own else answer.get("Metadata", {}).get("sha256")
+        own, whole = answer.get("ChecksumSHA256", ""), "-" not in str(answer["ETag"])  # in parts: a digest of digests
+        sha = base64.b64decode(own).hex() if own and whole else answer.get("Metadata", {}).get("sha256")
         return Found(key, int(answer["ContentLength"]), answer["LastModified"], sha)
 
     def upload(self, path: Path, key: str, sha256: str) -> None:
@@ -259,7 +261,7 @@ def client() -> Any:
             from botocore.config import Config  # type: ignore[import-untyped]
 
             config = Config(
-                retries={"mode": "adaptive", "total_max_attempts": 8},
+                retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
                 connect_timeout=10,
                 read_timeout=60,
                 max_pool_connections=32,
