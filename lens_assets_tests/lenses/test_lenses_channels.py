@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lens_assets.science.errors import BadInput
 from lens_assets.science.lenses import mapping, values
-from lens_assets.science.lenses.channels import position_name, read_channel
+from lens_assets.science.lenses.channels import read_channel
+from lens_assets.science.lenses.positions import position_name
 from lens_assets.science.lenses.settings import Label
 from lens_assets.science.surveys.layout import tile_of_key
 
@@ -199,7 +200,7 @@ def test_hours_convert_when_the_mapping_says_so(tmp_path):
     rules = mapping.load_mapping("mock-imaging").model_copy(update={"units": mapping.Units(ra="hours")})
     path = tmp_path / "mock-imaging.csv"
     path.write_text(IMAGING + "L1,10.5,-3,A,,,\nL2,10:30:00,-3,A,,,\n")
-    assert read_channel(path, rules)[0]["ra"].to_list() == [157.5, 157.5]
+    assert read_channel(path, rules)[0]["ra"].to_list() == pytest.approx([157.5, 157.5])
 
 
 def test_a_dropped_file_with_usual_columns_reads_but_neither_trains_nor_is_independent(tmp_path):

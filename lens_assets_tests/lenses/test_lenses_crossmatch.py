@@ -5,11 +5,24 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lens_assets.science import sphere
-from lens_assets.science.columns.lenses import LENS_MATCHES, LENS_REGISTRY
+from lens_assets.science.columns.lenses import LENS_MATCHES, LENS_REGISTRY, UNMATCHED
 from lens_assets.science.columns.surveys import SWEEPS
-from lens_assets.science.lenses.crossmatch import OUTSIDE, TAKEN, crossmatch, no_object, positives
+from lens_assets.science.lenses.crossmatch import (
+    DISPUTED,
+    NO_BRICK,
+    NO_TILE,
+    OUTSIDE,
+    TAKEN,
+    WRONG_TYPE,
+    crossmatch,
+    nearest_objects,
+    no_object,
+    positives,
+)  # fmt: skip
 from lens_assets.science.lenses.settings import Settings
 
 ARCSEC = 1 / 3600
@@ -29,7 +42,7 @@ def registry(*systems):
     return LENS_REGISTRY.conform(pl.DataFrame(made, schema={c.name: c.dtype for c in LENS_REGISTRY.columns}))
 
 
-def sweeps(ra, dec, tile=TILE):
+def sweeps(ra, dec, tile=TILE, types=None):
     n = len(ra)
     data = {}
     for column in SWEEPS.columns:
@@ -37,6 +50,7 @@ def sweeps(ra, dec, tile=TILE):
         data[column.name] = pl.Series([None if column.nullable else "x" if text else 0] * n, dtype=column.dtype)
     frame = pl.DataFrame(data).with_columns(
         galaxy_id=pl.Series([f"10000-1-{i:06d}" for i in range(n)], dtype=pl.String), tile=pl.lit(tile),
+        type=pl.Series(types or ["SER"] * n, dtype=pl.String),
         ra=pl.Series(ra, dtype=pl.Float64), dec=pl.Series(dec, dtype=pl.Float64),
         cell=pl.Series(sphere.cell_of(ra, dec)),
     )  # fmt: skip
@@ -91,7 +105,7 @@ def test_every_system_is_a_positive_or_has_a_reason():
     matched, unmatched = positives(crossmatch(table, objects), table, [TILE])
     assert matched["system_id"].to_list() == ["S0"]
     assert dict(unmatched.select("system_id", "reason").iter_rows()) == {
-        "S1": TAKEN, "S2": no_object(Settings()), "S3": OUTSIDE, "S4": "labelled not_lens",
+        "S1": TAKEN, "S2": no_object(Settings()), "S3": NO_TILE, "S4": "labelled not_lens",
         "S5": "label visual_C has no tier: it neither trains nor evaluates",
     }  # fmt: skip
 
@@ -120,7 +134,74 @@ def test_the_use_of_a_positive_follows_role_tier_kind_and_independence():
     assert unmatched["system_id"].to_list() == ["S4"]
 
 
-def test_a_brick_that_holds_no_object_is_outside_the_footprint():
-    table = registry({})
-    nothing = crossmatch(table, sweeps([], []))
-    assert positives(nothing, table, [TILE], bricks=[1])[1]["reason"].to_list() == [OUTSIDE]
+def reason_of(table, objects, **more):
+    near = nearest_objects(table, objects)
+    _, unmatched = positives(crossmatch(table, objects), table, [TILE], nearest=near, **more)
+    return unmatched.row(0, named=True)
+
+
+def test_a_system_in_a_brick_without_objects_says_so():
+    assert reason_of(registry({}), sweeps([], []), bricks=[1])["reason"] == NO_BRICK
+
+
+def test_outside_the_survey_and_in_a_tile_that_was_not_read_are_told_apart():
+    nothing = sweeps([], [])
+    assert reason_of(registry({"dec": 41.0}), nothing)["reason"] == OUTSIDE
+    assert reason_of(registry({"ra": 200.0}), nothing)["reason"] == NO_TILE
+    assert reason_of(registry({"ra": 200.0}), nothing, footprint=[TILE])["reason"] == OUTSIDE
+    assert reason_of(registry({"ra": 200.0}), nothing, footprint=["200m005"])["reason"] == NO_TILE
+
+
+def test_an_object_too_far_is_named_with_its_separation():
+    found = reason_of(registry({}), sweeps([12.0, 12.0], [-3 + 5 * ARCSEC, -3 - 9 * ARCSEC]))
+    assert found["reason"] == no_object(Settings())
+    assert (found["nearest_id"], found["nearest_type"]) == ("10000-1-000000", "SER")
+    assert found["nearest_arcsec"] == pytest.approx(5, abs=1e-6)
+    empty = reason_of(registry({}), sweeps([12.0], [-3 + 40 * ARCSEC]))
+    assert (empty["reason"], empty["nearest_id"], empty["nearest_arcsec"]) == (no_object(Settings()), None, None)
+
+
+def test_a_duplicate_is_no_object_of_its_own_and_another_type_only_where_it_is_allowed():
+    only = reason_of(registry({}), sweeps([12.0], [-3.0], types=["DUP"]))
+    assert (only["reason"], only["nearest_type"], only["nearest_arcsec"]) == (WRONG_TYPE, "DUP", 0.0)
+    both = sweeps([12.0, 12.0], [-3.0, -3 + ARCSEC], types=["DUP", "DEV"])
+    assert crossmatch(registry({}), both)["type"].to_list() == ["DEV"]
+    star = sweeps([12.0], [-3.0], types=["PSF"])
+    assert crossmatch(registry({}), star).height == 1
+    assert crossmatch(registry({}), star, Settings(match_types=("SER", "DEV"))).height == 0
+
+
+def test_the_system_that_took_the_object_is_named():
+    table = registry({}, {"ra": 12 + 2 * ARCSEC})
+    found = reason_of(table, sweeps([12.0], [-3.0]))
+    assert (found["system_id"], found["reason"], found["taken_by"]) == ("S1", TAKEN, "S0")
+    assert found["nearest_arcsec"] == pytest.approx(2 * np.cos(np.radians(3)), abs=1e-3)
+
+
+def test_a_system_that_channels_dispute_is_no_positive_whatever_its_label():
+    table = registry({"conflict_label": True, "label": "spec_both_z", "tier": "confirmed"})
+    assert reason_of(table, sweeps([12.0], [-3.0]))["reason"] == DISPUTED
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([12.0, 12.001, 12.003, 17.0, 200.0]), st.sampled_from([-3.0, -3.001, 45.0]),
+            st.sampled_from(["visual_A", "not_lens", "candidate"]), st.booleans(),
+        ),
+        max_size=12,
+    )
+)  # fmt: skip
+def test_every_system_comes_out_once_as_matched_or_with_a_reason(places):
+    table = registry(
+        *({"ra": ra, "dec": dec, "label": label, "tier": "A" if label == "visual_A" else "none", "conflict_label": odd}
+          for ra, dec, label, odd in places)
+    )  # fmt: skip
+    objects = sweeps([12.0, 12.0011, 12.5], [-3.0, -3.001, -3.0], types=["SER", "DUP", "PSF"])
+    matched, unmatched = positives(
+        crossmatch(table, objects), table, [TILE], bricks=[1], nearest=nearest_objects(table, objects)
+    )
+    assert sorted([*matched["system_id"], *unmatched["system_id"]]) == table["system_id"].to_list()
+    assert unmatched["reason"].null_count() == 0
+    assert matched["galaxy_id"].is_unique().all()
+    assert not UNMATCHED.violations(unmatched)

@@ -31,7 +31,7 @@ def rows(*members):
     for k, member in enumerate(members):
         base = {"channel": "img", "lens_id": f"n{k}", "ra": 10.0, "dec": 0.0, "z_lens": None, "z_source": None,
                 "theta_e": None,
-                "grade": None, "kind": "galaxy", "reference": "r", "label": "visual_A", "row": k}  # fmt: skip
+                "grade": None, "kind": "galaxy", "reference": "r", "label": "visual_A", "notes": [], "row": k}  # fmt: skip
         made.append(base | member)
     return pl.DataFrame(made, schema={c.name: c.dtype for c in LENS_CHANNEL.columns})
 
@@ -142,7 +142,12 @@ def test_a_visual_grade_is_never_a_confirmation():
 
 
 def test_an_hst_channel_confirms():
-    assert one({"label": "candidate"}, {"channel": "hst", "label": "candidate"})["tier"] == "confirmed"
+    assert one({"label": "candidate"}, {"channel": "hst", "label": "visual_A"})["tier"] == "confirmed"
+
+
+@pytest.mark.parametrize("label", ["candidate", "visual_B", "visual_C", "not_lens"])
+def test_a_candidate_is_not_confirmed_by_having_been_observed_with_hst(label):
+    assert one({"channel": "hst", "label": label})["tier"] != "confirmed"
 
 
 def test_the_weight_of_tier_b_is_configurable_within_its_range():

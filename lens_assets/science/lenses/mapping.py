@@ -12,13 +12,13 @@ import re
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lens_assets.science.errors import BadInput
-from lens_assets.science.lenses.settings import Kind, Label
+from lens_assets.science.lenses.settings import SPECTROSCOPIC, Kind, Label
 from lens_assets.science.storage import safe_key
 
 GENERIC = "generic"
@@ -32,11 +32,13 @@ class _Strict(BaseModel):
 
 
 class Reader(_Strict):
-    """How the file is read."""
+    """How the file is read. ``auto`` encoding: by its byte-order mark, else UTF-8; a file in another one is refused
+    until it is named here, because a guess turns names into other names."""
 
     format: Literal["auto", "csv", "parquet", "fits", "ecsv", "votable"] = "auto"
     delimiter: str = "auto"
-    encoding: str = "utf-8-sig"
+    encoding: str = "auto"
+    allow_empty: bool = Field(False, description="a header without a row is an empty list, not a fault")
 
 
 class Columns(_Strict):
@@ -57,24 +59,58 @@ class Columns(_Strict):
 
 
 class Units(_Strict):
-    """Units of the input. ``auto`` for positions means degrees, with sexagesimal text recognised and hours suspected
-    aloud; ``deg`` overrules the suspicion, ``hours`` converts."""
+    """Units of the input. Positions are decimal degrees unless it says otherwise here: ``auto`` suspects hours aloud,
+    ``deg`` overrules the suspicion, ``hours`` converts, ``sexagesimal`` reads hours-minutes-seconds (right ascension)
+    and degrees-minutes-seconds. Sexagesimal text where it was not announced is an error, never a guess."""
 
-    ra: Literal["auto", "deg", "hours"] = "auto"
+    ra: Literal["auto", "deg", "hours", "sexagesimal"] = "auto"
+    dec: Literal["auto", "deg", "sexagesimal"] = "auto"
     theta_e: Literal["arcsec", "mas"] = "arcsec"
 
 
 class Filter(_Strict):
-    """Keep the rows whose column contains a text (or one of several); the others are counted as rejected."""
+    """Rows whose column contains one of some texts, or equals one of some (blanks and case ignored)."""
 
     column: str
-    contains: tuple[str, ...]
+    contains: tuple[str, ...] = ()
+    equals: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if bool(self.contains) == bool(self.equals):
+            raise ValueError("give either contains or equals")
+        return self
+
+    def holds(self, cell: str) -> bool:
+        """Whether a cell passes."""
+        if self.contains:
+            return any(text in cell for text in self.contains)
+        return cell.strip().lower() in {text.strip().lower() for text in self.equals}
+
+    def __str__(self) -> str:
+        return f"{self.column} without {' or '.join(self.contains or self.equals)}"
+
+
+class Rule(Filter):
+    """The label of the rows that pass."""
+
+    label: Label
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, dict) else value or ()
+
+
+Filters = Annotated[tuple[Filter, ...], BeforeValidator(_as_tuple)]
 
 
 class LabelRules(_Strict):
-    """The label of a row: ``map`` of the grade (case and blanks ignored), else ``at_least`` (number -> label, the
-    highest threshold reached), else ``default``; a grade that none of them covers is an error that names the row."""
+    """The label of a row: the first of ``when`` that holds, else ``map`` of the grade (case and blanks ignored; ``part``
+    is a pattern whose group picks the grade out of a longer cell), else ``at_least`` (number -> label, the highest
+    threshold reached), else ``default``; a grade that none of them covers is an error that names the row."""
 
+    when: tuple[Rule, ...] = ()
+    part: str = ""
     map: dict[str, Label] = {}
     at_least: tuple[tuple[float, Label], ...] = ()
     default: Label | None = None
@@ -83,6 +119,12 @@ class LabelRules(_Strict):
     @classmethod
     def _lower(cls, value: dict[str, Label]) -> dict[str, Label]:
         return {key.strip().lower(): label for key, label in value.items()}
+
+    @property
+    def labels(self) -> frozenset[Label]:
+        """Every label a row may get."""
+        found = {rule.label for rule in self.when} | set(self.map.values()) | {label for _, label in self.at_least}
+        return frozenset(found | ({self.default} if self.default else set()))
 
 
 class ChannelMapping(_Strict):
@@ -97,18 +139,44 @@ class ChannelMapping(_Strict):
     derived_from: tuple[str, ...] = ()
     kind: Kind = "galaxy"
     kinds: dict[str, Kind] = {}
-    imaging: Literal["ground", "hst"] = "ground"
+    imaging: Literal["ground", "hst"] = Field(
+        "ground", description="hst: a grade A or two redshifts of this list stand on HST images, and confirm"
+    )
+    evidence: Literal["visual", "spectroscopic"] = Field(
+        "visual", description="what the labels stand on; a visual grade can never become a spectroscopic label"
+    )
     redshifts: Literal["spectroscopic", "photometric", "mixed"] = "mixed"
     reader: Reader = Reader()
     columns: Columns
     units: Units = Units()
-    filter: Filter | None = None
+    filter: Filters = ()
+    trust_z: Filters = Field((), description="the row's redshifts count only where all of these hold")
     labels: LabelRules
+    verified: bool = Field(True, description="the column names were read from the table or its documented layout")
+    unsure: tuple[str, ...] = Field((), description="of our names: columns not verified, whose absence is no error")
+    source: str = Field("", description="where the column names come from")
 
     @field_validator("channel")
     @classmethod
     def _key(cls, value: str) -> str:
         return safe_key(value)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        spectroscopic = sorted(self.labels.labels & SPECTROSCOPIC)
+        if spectroscopic and (self.evidence == "visual" or self.redshifts == "photometric"):
+            raise ValueError(
+                f"labels {', '.join(spectroscopic)} need evidence: spectroscopic, and redshifts that are not photometric"
+            )
+        unknown = sorted(set(self.unsure) - set(Columns.model_fields))
+        if unknown:
+            raise ValueError(f"unsure names no column of ours: {', '.join(unknown)}")
+        return self
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides which rows come out of a file and how they are read, without the name of the channel."""
+        return self.model_dump(mode="json", include={"reader", "columns", "units", "filter", "labels", "trust_z"})
 
 
 def mapping_names() -> list[str]:
@@ -135,7 +203,8 @@ def parse_mapping(text: str, file: str) -> ChannelMapping:
     except ValidationError as fault:
         first = fault.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"mapping field {field!r}: {first['msg']}", file=file, column=field) from fault
+        where = f"mapping field {field!r}" if field else "mapping"
+        raise BadInput(f"{where}: {first['msg']}", file=file, column=field or None) from fault
 
 
 def mapping_for_file(path: str | Path) -> ChannelMapping:

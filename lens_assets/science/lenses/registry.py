@@ -1,9 +1,14 @@
 """All channels united into one registry: one row a system, whatever the order in which the rows or the channels arrive.
 
 Rows within the linking length are friends; a system is a set of rows connected by friendship. Its position is that of
-the member nearest to all others (a published position, never a mean between two galaxies); its name comes from its
-earliest published member, so a list that arrives later does not rename it. Every value is taken from one stated
-member, and where members disagree a flag says so.
+the member nearest to all others (a published position, never a mean between two galaxies). Every value is taken from
+one stated member, and where members disagree a flag says so; ``conflicts`` tells what they say.
+
+A system is named after the position of its earliest member, in the order (year, channel, lens_id). So its name does not
+change when rows or channels arrive in another order, when lists are added elsewhere on the sky, or when it gains a
+later member. It does change when a list published *earlier* than all of its members is added, or when a new member
+joins two systems into one (they keep the earlier name): ``names.keep_names`` carries the names of a registry that has
+been published over both.
 """
 
 from __future__ import annotations
@@ -17,20 +22,23 @@ import polars as pl
 from lens_assets.science import sphere
 from lens_assets.science.columns.lenses import LENS_CHANNEL, LENS_REGISTRY
 from lens_assets.science.errors import BadInput
-from lens_assets.science.lenses.channels import position_name
+from lens_assets.science.lenses.conflicts import disagreements
+from lens_assets.science.lenses.delivered import refuse_copies
 from lens_assets.science.lenses.independence import by_channel, independent_channels
 from lens_assets.science.lenses.mapping import ChannelMapping
-from lens_assets.science.lenses.settings import Label, Settings
+from lens_assets.science.lenses.positions import position_name
+from lens_assets.science.lenses.settings import VISUAL, Label, Settings
 
 _LABEL_ORDER = (
-    Label.SPEC_BOTH_Z, Label.NOT_LENS, Label.VISUAL_A, Label.VISUAL_B, Label.SPEC_LENS_Z, Label.VISUAL_C,
-    Label.CANDIDATE,
+    Label.NOT_LENS, Label.SPEC_BOTH_Z, Label.VISUAL_A, Label.VISUAL_B, Label.SPEC_LENS_Z, Label.SPEC_SOURCE_Z,
+    Label.VISUAL_C, Label.CANDIDATE,
 )  # fmt: skip
-"""Which member's label a system carries: evidence from spectra first, then the best visual grade. A deflector's
-redshift alone says no more about lensing than grade C or B do, so it outranks only C."""
-_VISUAL = {Label.VISUAL_A, Label.VISUAL_B, Label.VISUAL_C}
+"""Which member's label a system carries. Known to be no lens beats all: whoever looked again after the finder has the
+last word, and where another list insists on a lens (``conflict_label``) the system is neither positive nor negative
+until a person decides. Then evidence from spectra, then the best visual grade; one redshift alone says no more about
+lensing than grade C or B do, so it outranks only C."""
 _TIER_OF_LABEL = {Label.SPEC_BOTH_Z: "confirmed", Label.VISUAL_A: "A", Label.VISUAL_B: "B"}
-_REDSHIFT_ORDER = {"spectroscopic": 0, "mixed": 1, "photometric": 2}
+REDSHIFT_ORDER = {"spectroscopic": 0, "mixed": 1, "photometric": 2}
 
 
 def build_registry(
@@ -51,7 +59,8 @@ def build_registry(
 
     Raises
     ------
-    BadInput : a channel without a mapping, two mappings of one channel, or ``derived_from`` in a circle.
+    BadInput : a channel without a mapping, two mappings of one channel, ``derived_from`` in a circle, or one list
+        delivered under two names.
     """
     settings = settings or Settings()
     rules = by_channel(mappings)
@@ -61,6 +70,7 @@ def build_registry(
     if not channels.height:
         return LENS_REGISTRY.conform(pl.DataFrame(schema={c.name: c.dtype for c in LENS_REGISTRY.columns}))
     channels = LENS_CHANNEL.conform(channels)  # sorted: nothing below depends on the order of arrival
+    refuse_copies(channels, rules)
     independent = independent_channels(rules)
     groups = sphere.friends_of_friends(
         channels["ra"].to_numpy(), channels["dec"].to_numpy(), settings.fof_radius_arcsec
@@ -84,12 +94,13 @@ def _system(
     anchor = members[0]
     ra, dec, extent = _centre(members)
     by_quality = sorted(
-        members, key=lambda m: _REDSHIFT_ORDER[rules[m["channel"]].redshifts]
+        members, key=lambda m: REDSHIFT_ORDER[rules[m["channel"]].redshifts]
     )  # stable: earliest first among equals
     labels = {Label(m["label"]) for m in members}
     label = next(option for option in _LABEL_ORDER if option in labels)
-    lens_and_not = Label.NOT_LENS in labels and bool(labels & {Label.SPEC_BOTH_Z, *_VISUAL})
-    hst = any(rules[m["channel"]].imaging == "hst" and m["label"] != Label.NOT_LENS for m in members)
+    fields = {found.field for found in disagreements(members, rules, settings)}
+    confirming = (Label.VISUAL_A, Label.SPEC_BOTH_Z)
+    hst = any(rules[m["channel"]].imaging == "hst" and m["label"] in confirming for m in members)
     tier = tier_of(label, hst=hst, contradicted=Label.NOT_LENS in labels)
     names = sorted({m["channel"] for m in members})
     kinds = [m["kind"] for m in members]
@@ -110,18 +121,21 @@ def _system(
         "extent_arcsec": extent,
         "trains": any(rules[name].role == "train" for name in names),
         "independent": all(name in independent for name in names),
-        "conflict_z": _spread(members, "z_lens", lambda low, high: (high - low) / (1 + low)) > settings.z_conflict,
-        "conflict_theta_e": _spread(members, "theta_e", lambda low, high: (high - low) / low)
-        > settings.theta_e_conflict,
-        "conflict_grade": len(labels & _VISUAL) > 1,
-        "conflict_label": lens_and_not,
-        "conflict_kind": len(set(kinds)) > 1,
+        "conflict_z": bool(fields & {"z_lens", "z_source", "z_order"}),
+        "conflict_theta_e": "theta_e" in fields,
+        "conflict_grade": len(labels & VISUAL) > 1,
+        "conflict_label": "label" in fields,
+        "conflict_kind": "kind" in fields,
     }
 
 
 def tier_of(label: Label | str, *, hst: bool = False, contradicted: bool = False) -> str:
-    """Tier by the science contract, section 2: ``confirmed`` with both redshifts or HST, ``A`` and ``B`` by the visual
-    grade. What a follow-up found to be no lens has none, whatever else is said of it (the conflict is flagged)."""
+    """Tier by the science contract, section 2.
+
+    ``confirmed``: both redshifts, or HST images (a grade A or two redshifts of a list that stands on them; its other
+    candidates are not confirmed by having been observed). ``A`` and ``B``: by the visual grade. What a follow-up found
+    to be no lens has none, whatever else is said of it (the conflict is flagged).
+    """
     if contradicted:
         return "none"
     return "confirmed" if hst else _TIER_OF_LABEL.get(Label(label), "none")
@@ -141,11 +155,6 @@ def _centre(members: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
 
 def _first(members: Sequence[dict[str, Any]], column: str) -> float | None:
     return next((m[column] for m in members if m[column] is not None), None)
-
-
-def _spread(members: Sequence[dict[str, Any]], column: str, measure: Any) -> float:
-    found = [m[column] for m in members if m[column] is not None]
-    return float(measure(min(found), max(found))) if len(found) > 1 else 0.0
 
 
 def _distinct(frame: pl.DataFrame) -> pl.DataFrame:

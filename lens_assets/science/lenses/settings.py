@@ -20,17 +20,26 @@ class Label(StrEnum):
     VISUAL_C = "visual_C"
     SPEC_LENS_Z = "spec_lens_z"
     """A spectroscopic redshift of the deflector only: it does not confirm a lens."""
+    SPEC_SOURCE_Z = "spec_source_z"
+    """A spectroscopic redshift of the source only, as of many lensed quasars: no confirmation either."""
     SPEC_BOTH_Z = "spec_both_z"
     """Spectroscopic redshifts of deflector and source."""
     NOT_LENS = "not_lens"
+    """Looked at again and found to be something else: no positive, and no negative either."""
     CANDIDATE = "candidate"
     """Listed without a grade."""
 
+
+VISUAL = frozenset({Label.VISUAL_A, Label.VISUAL_B, Label.VISUAL_C})
+SPECTROSCOPIC = frozenset({Label.SPEC_LENS_Z, Label.SPEC_SOURCE_Z, Label.SPEC_BOTH_Z})
 
 Kind = Literal["galaxy", "group", "cluster", "quasar", "supernova"]
 KINDS: tuple[Kind, ...] = ("galaxy", "group", "cluster", "quasar", "supernova")
 Tier = Literal["confirmed", "A", "B", "none"]
 TIERS: tuple[Tier, ...] = ("confirmed", "A", "B", "none")
+
+
+ObjectType = Literal["SER", "DEV", "EXP", "REX", "PSF", "DUP"]
 
 
 class Settings(BaseModel):
@@ -40,12 +49,19 @@ class Settings(BaseModel):
 
     fof_radius_arcsec: float = Field(3.0, gt=0, le=5, description="linking length of the registry")
     match_radius_arcsec: float = Field(3.0, gt=0, le=5, description="largest separation of a match; above 5 is refused")
+    search_radius_arcsec: float = Field(
+        30.0, gt=0, le=300, description="how far an unmatched system's nearest object is looked for, to give the reason"
+    )
+    match_types: tuple[ObjectType, ...] = Field(
+        ("SER", "DEV", "EXP", "REX", "PSF"), description="TYPEs a system may match; DUP is no object of its own"
+    )
     weight_confirmed: float = Field(1.0, gt=0, le=1)
     weight_a: float = Field(1.0, gt=0, le=1)
     weight_b: float = Field(
         0.5, ge=0.3, le=0.6, description="tier B is noisy: 38 % of the public rows match no candidate"
     )
     z_conflict: float = Field(0.05, gt=0, description="|dz| / (1 + z) above which two redshifts of a system disagree")
+    z_conflict_spec: float = Field(0.005, gt=0, description="the same, between two spectroscopic lists")
     theta_e_conflict: float = Field(
         0.3, gt=0, description="relative difference above which two Einstein radii disagree"
     )

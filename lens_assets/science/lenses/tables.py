@@ -6,7 +6,9 @@ rows): a row with another number of fields than the header is counted, not guess
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import io
 import warnings
 from collections.abc import Sequence
@@ -19,6 +21,9 @@ import polars as pl
 from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.lenses.mapping import Reader, normal
 
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+"""Byte-order marks; the one of UTF-32 begins with that of UTF-16, so it is looked for first."""
 RAGGED = "wrong number of fields"
 _DELIMITERS = (",", ";", "\t", "|")
 _FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".dat": "csv", ".parquet": "parquet", ".fits": "fits",
@@ -100,11 +105,7 @@ def _astropy(path: Path, form: str) -> RawTable:
 
 
 def _csv(path: Path, reader: Reader, required: Sequence[Sequence[str]]) -> tuple[RawTable, Rejections]:
-    try:
-        text = path.read_text(encoding=reader.encoding)
-    except UnicodeDecodeError as fault:
-        message = f"not {reader.encoding} at byte {fault.start}; convert it or set reader.encoding in its mapping"
-        raise BadInput(message, file=str(path)) from fault
+    text = _decoded(path, reader)
     if "\0" in text:
         raise BadInput("holds binary zeros: not a text table", file=str(path))
     lines = (line for line in text.split("\n") if line.strip() and not line.startswith("#"))
@@ -130,6 +131,28 @@ def _csv(path: Path, reader: Reader, required: Sequence[Sequence[str]]) -> tuple
     rejections.add(RAGGED, len(body) - len(good))
     columns = {name: [row[k].strip() for _, row in good] for k, name in enumerate(header) if name}
     return RawTable(columns, [i for i, _ in good], len(body)), rejections
+
+
+def _decoded(path: Path, reader: Reader) -> str:
+    """The text of a file: by its byte-order mark, which no stated encoding may contradict, else as stated, else
+    UTF-8."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as fault:
+        raise BadInput(f"not a readable gzip file: {fault}", file=str(path)) from fault
+    marked = next((name for mark, name in _MARKS if raw.startswith(mark)), None)
+    encoding = marked or ("utf-8" if reader.encoding == "auto" else reader.encoding)
+    try:
+        return raw.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    except LookupError as fault:
+        raise BadInput(f"no encoding is called {encoding!r}", file=str(path)) from fault
+    except UnicodeError as fault:
+        at = raw[: fault.start].count(b"\n") if isinstance(fault, UnicodeDecodeError) else 0
+        message = (
+            f"not {encoding} in line {at + 1}; convert it, or state the encoding in its mapping "
+            "(reader: {encoding: latin-1})"
+        )
+        raise BadInput(message, file=str(path)) from fault
 
 
 def _delimiter(header: str, reader: Reader, required: Sequence[Sequence[str]]) -> str:
