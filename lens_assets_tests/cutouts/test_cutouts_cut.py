@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lens_assets.science.columns.cutouts import CUTOUTS
 from lens_assets.science.cutouts import quality as qc
 from lens_assets.science.cutouts.cut import OFF_EDGE, cut_brick
-from lens_assets.science.cutouts.fingerprint import dhash, near_duplicates, stamp_digests
+from lens_assets.science.cutouts.fingerprint import stamp_digests
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
@@ -181,39 +181,6 @@ def test_maps_on_another_grid_are_an_error(brick):
     b.planes["psfsize", "r"] = b.planes["psfsize", "r"][:-1]
     with pytest.raises(BadInput, match="the psfsize map"):
         cut_brick(b, b.rows([(100, 100)]), SETTINGS)
-
-
-def test_the_hash_finds_the_same_sky_a_pixel_apart_and_not_another_sky():
-    draw = generator("sky")
-    y, x = np.mgrid[:140, :140]
-    sky = draw.normal(0, 2e-3, (140, 140))
-    for _ in range(40):
-        cx, cy, flux = draw.uniform(0, 140), draw.uniform(0, 140), draw.uniform(0.02, 0.2)
-        sky += flux * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 18)
-    other = np.roll(sky[::-1], 37, axis=1)
-    stamps = np.stack([sky[20:121, 20:121], sky[21:122, 20:121], other[20:121, 20:121]]).astype(np.float32)
-    hashes = dhash(stamps)
-    ids = pl.Series(["a", "b", "c"])
-    assert np.bitwise_count(hashes[0] ^ hashes[1]) <= 7 < np.bitwise_count(hashes[0] ^ hashes[2])
-    assert near_duplicates(ids, hashes, 7).select("first", "second").rows() == [("a", "b")]
-
-
-@hypothesis_settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**31), st.integers(0, 7))
-def test_near_duplicates_are_all_pairs_within_the_distance(seed, bits):
-    draw = generator("hashes", seed)
-    base = draw.integers(0, 2**63, 4, dtype=np.uint64)
-    hashes = np.concatenate(
-        [base, base ^ np.uint64(1 << int(draw.integers(0, 62))), base ^ draw.integers(0, 2**9, 4, dtype=np.uint64)]
-    )
-    ids = pl.Series([f"{i:02d}" for i in range(len(hashes))])
-    brute = [
-        (f"{i:02d}", f"{j:02d}")
-        for i in range(len(hashes))
-        for j in range(i + 1, len(hashes))
-        if bin(int(hashes[i]) ^ int(hashes[j])).count("1") <= bits
-    ]
-    assert near_duplicates(ids, hashes, bits).select("first", "second").rows() == brute
 
 
 def test_a_digest_is_of_values_not_of_byte_order_or_layout():

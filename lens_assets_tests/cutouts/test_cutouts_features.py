@@ -304,7 +304,7 @@ def test_the_report_joins_stamps_to_the_sample_and_counts_what_each_class_lost(s
     assert report.facts["stamps"] == 15 == report.features.height
     assert report.facts["without_stamp"] == 9 == report.rejected["n"].sum()
     assert sum(report.facts["sources"].values()) == 15
-    assert report.facts["identical_across_splits"] == 0
+    assert report.facts["duplicates"]["kinds"]["identical"] == 0
     assert report.features["core_8_r"].null_count() == 0
     assert "noise_lag1_z" in report.shortcuts["feature"].to_list()
     assert report.shortcuts["n"].max() == report.features.filter(pl.col("split") != "guard").height
@@ -333,10 +333,10 @@ def test_the_same_sky_under_two_names_in_two_splits_is_found(shards, tmp_path):
     ids = pl.concat([opened[0].index["galaxy_id"], index["galaxy_id"]])
     sample = pl.DataFrame({"galaxy_id": ids, "label": 0, "split": ["train"] * 15 + ["test"] * 4, "cell": range(19)})
     report = quality_report(both, sample, Settings(bootstrap_draws=50))
-    assert report.facts["identical_across_splits"] == 4
-    pairs = report.duplicates.filter("identical")
+    assert report.facts["duplicates"]["across_train_val_test"]["identical"] == 4
+    pairs = report.duplicates.filter(pl.col("kind") == "identical")
     assert pairs["second"].to_list() == index["galaxy_id"].to_list()
-    assert pairs["agreement"].min() == pytest.approx(1.0)
+    assert pairs["separation_arcsec"].max() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_report_on_nothing_is_empty_not_an_error():

@@ -84,7 +84,7 @@ def test_classes_drawn_at_random_show_hardly_a_red_feature_and_workers_change_no
     alone = quality_report(shards, sample, SETTINGS)
     assert alone.shortcuts.filter(pl.col("auc").is_not_null()).height == 74
     assert len(alone.facts["red"]) <= 2  # 37 stamps and 74 features: chance alone may colour one or two
-    assert alone.facts["near_across_splits"] == 0
+    assert alone.facts["duplicates"]["kinds"]["alike"] == 0
     monkeypatch.setattr(report, "_CHUNK", 20)
     several = quality_report(shards, sample, SETTINGS, workers=2)
     assert several.features.equals(alone.features)

@@ -16,6 +16,7 @@ _SURVEY = {column.name: column for column in _SURVEY_COLUMNS}
 _CUT = "cutouts.cut"
 _AUC = "cutouts.shortcut"
 _QC = "cutouts.quality"
+_TWICE = "cutouts.pairs"
 
 
 def _per_band(band: str) -> tuple[Column, ...]:
@@ -27,11 +28,12 @@ def _per_band(band: str) -> tuple[Column, ...]:
         ),
         Column(f"nan_count_{band}", pl.Int32, "pixel", f"non-finite pixels of the {band} image", _QC, lo=0),
         Column(
-            f"image_digest_{band}", pl.String, "", f"SHA-256 of the brick's {band} image file", "the file",
+            f"image_digest_{band}", pl.String, "", f"SHA-256 of the file with the {band} image: the "
+            "brick's, or the viewer's answer", "the file",
             nullable=True,
         ),
         Column(
-            f"invvar_digest_{band}", pl.String, "", f"SHA-256 of the brick's {band} inverse-variance file", "the file",
+            f"invvar_digest_{band}", pl.String, "", f"SHA-256 of the file with the {band} inverse variance", "the file",
             nullable=True,
         ),
     )  # fmt: skip
@@ -61,12 +63,14 @@ _PLACE = (
 )
 _STAMP = (
     Column(
-        "maskbits_fraction", pl.Float32, "", "share of pixels with a MASKBITS bit other than NPRIMARY (bit 0)",
-        "DR10 coadd maskbits map", lo=0, hi=1,
+        "maskbits_fraction", pl.Float32, "", "share of pixels with a MASKBITS bit other than NPRIMARY (bit 0); null where the "
+        "source has no such map", "DR10 coadd maskbits map", lo=0, hi=1, nullable=True,
     ),
-    Column("source", pl.String, "", "where the pixels are from: brick (one resampling) or viewer (two)", _CUT),
+    Column(
+        "source", pl.String, "", "reader of the pixels: brick, viewer-native (the viewer's slices of the coadds; one "
+        "resampling as a brick) or viewer (its resampled stamps; two)", _CUT,
+    ),
     Column("stamp_digest", pl.String, "", "SHA-256 of the stamp's little-endian float32 bytes", "cutouts.fingerprint"),
-    Column("dhash", pl.UInt64, "", "64-bit difference hash of the r plane, for near duplicates", "cutouts.fingerprint"),
 )  # fmt: skip
 _REASON = (
     REASON,  # the first rule that the stamp breaks
@@ -105,25 +109,29 @@ _SHORTCUT = (
 )
 _PAIR = (
     *(
-        Column(side, pl.String, "", f"galaxy_id of the {side} stamp of a pair", "cutouts.report")
+        Column(side, pl.String, "", f"galaxy_id of the {side} stamp of a pair", _TWICE)
         for side in ("first", "second")
     ),
-    *(
-        Column(f"{side}_split", pl.String, "", f"split of the {side} stamp", "cutouts.report")
-        for side in ("first", "second")
-    ),
-    Column("bits", pl.Int32, "", "bits in which the difference hashes differ", "cutouts.fingerprint", lo=0, hi=64),
-    Column("identical", pl.Boolean, "", "the stamps have the same bytes", "cutouts.report"),
     Column(
-        "agreement",
-        pl.Float64,
+        "kind",
+        pl.String,
         "",
-        "correlation of the outer r pixels, best of shifts up to 1 px",
-        "cutouts.report",
-        -1,
-        1.0001,
+        "identical (the same bytes), overlap (positions closer than a stamp) or alike (the same picture elsewhere)",
+        _TWICE,
+        variant="duplicate",
     ),
-)
+    *(Column(f"{side}_split", pl.String, "", f"split of the {side} stamp", _TWICE) for side in ("first", "second")),
+    Column("separation_arcsec", pl.Float64, "arcsec", "distance of the two positions", _TWICE, lo=0, ucd="pos.angDistance"),
+    Column("shared", pl.Float64, "", "share of the pixels that both stamps cover, by position", _TWICE, 0, 1, True),
+    Column(
+        "likeness", pl.Float64, "", "(agreeing - disagreeing) / sqrt(compared) blocks outside the objects: a standard "
+        "normal deviate for unrelated skies", "cutouts.duplicates", nullable=True,
+    ),
+    Column(
+        "agreement", pl.Float64, "", "correlation of the high-passed r pixels outside the objects, best of shifts up to "
+        "2 px", "cutouts.duplicates", -1, 1.0001, True,
+    ),
+)  # fmt: skip
 
 
 def index_table(bands: Sequence[str] = BANDS) -> Table:
@@ -148,6 +156,6 @@ CUTOUT_REJECTED = Table(
     ("galaxy_id",),
 )
 SHORTCUTS = Table("shortcuts", "one stamp feature", _SHORTCUT, ("feature",))
-DUPLICATES = Table("duplicates", "two stamps that look like the same pixels", _PAIR, ("first", "second"))
+DUPLICATES = Table("duplicates", "two stamps that share pixels, or look like the same", _PAIR, ("first", "second"))
 COLUMNS = (*_PLACE, *_STAMP, *(column for band in BANDS for column in _per_band(band)), *_REASON, *_SHORTCUT, *_PAIR)
 TABLES = (CUTOUTS, CUTOUT_REJECTED, SHORTCUTS, DUPLICATES)

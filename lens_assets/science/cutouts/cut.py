@@ -18,8 +18,8 @@ import polars as pl
 from numpy.lib.stride_tricks import sliding_window_view
 
 from lens_assets.science.columns.cutouts import CUTOUT_REJECTED, index_table
-from lens_assets.science.cutouts.fingerprint import dhash, stamp_digests
-from lens_assets.science.cutouts.quality import quality, valid_pixels
+from lens_assets.science.cutouts.fingerprint import stamp_digests
+from lens_assets.science.cutouts.quality import quality
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.errors import BadInput, Rejections
 
@@ -107,26 +107,42 @@ def cut_brick(brick: BrickLike, rows: pl.DataFrame, settings: Settings) -> tuple
             name = PurePosixPath(brick.cell.coadd(product, band)).name
             facts[f"{product}_digest_{band}"] = [brick.files.get(name)] * kept.height
 
-    judged = quality(images, invvar, settings)
-    facts |= {name: judged[name] for name in judged.columns if name.startswith(("invalid_fraction", "nan_count"))}
-    good = judged["reason"].is_null().to_numpy().astype(bool)
-    red = settings.bands.index("r") if "r" in settings.bands else 0
-    facts["stamp_digest"] = stamp_digests(images)
-    facts["dhash"] = dhash(images[:, red], valid_pixels(images[:, red], invvar[:, red]))
-    index = _index(kept, facts, settings).filter(pl.Series(good))
-    index = index.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
-
-    failed = judged.filter(pl.Series(~good))
     outside = rows.filter(pl.Series(~inside))
-    rejected = pl.concat(
-        [
-            _rejected(outside, [OFF_EDGE] * outside.height, [OFF_EDGE] * outside.height),
-            _rejected(kept.filter(pl.Series(~good)), failed["reason"].to_list(), failed["detail"].to_list()),
-        ]
-    ).sort("galaxy_id")
+    lost = _rejected(outside, [OFF_EDGE] * outside.height, [OFF_EDGE] * outside.height)
+    return judge(kept, images, invvar, facts, settings, "brick", lost)
+
+
+def judge(
+    rows: pl.DataFrame,
+    images: F32,
+    invvar: F32,
+    facts: Mapping[str, Any],
+    settings: Settings,
+    source: str,
+    lost: pl.DataFrame | None = None,
+) -> tuple[F32, F32, pl.DataFrame, pl.DataFrame]:
+    """Quality control and book-keeping of stamps from any source: what :func:`cut_brick` returns.
+
+    Parameters
+    ----------
+    rows : ``galaxy_id, brickname, ra, dec`` of stamp i in line i, sorted by ``galaxy_id``.
+    facts : columns of the index that the source knows (``x, y, dx, dy, psfsize_*, nexp_*``, ...), one value a stamp.
+    lost : table ``cutout_rejected`` of objects that did not get as far as a stamp.
+    """
+    judged = quality(images, invvar, settings)
+    known = dict(facts)
+    known |= {name: judged[name] for name in judged.columns if name.startswith(("invalid_fraction", "nan_count"))}
+    good = judged["reason"].is_null().to_numpy().astype(bool)
+    known["stamp_digest"] = stamp_digests(images)
+    index = _index(rows, known, settings, source).filter(pl.Series(good))
+    index = index.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    failed = judged.filter(pl.Series(~good))
+    refused = _rejected(rows.filter(pl.Series(~good)), failed["reason"].to_list(), failed["detail"].to_list())
+    before = empty_rejected() if lost is None else lost
+    rejected = pl.concat([before, refused]).sort("galaxy_id")
     tally = Rejections()
     tally.add("rejected", rejected.height)
-    tally.check(rows.height, index.height)
+    tally.check(rows.height + before.height, index.height)
     return (images, invvar, index, rejected) if good.all() else (images[good], invvar[good], index, rejected)
 
 
@@ -171,11 +187,11 @@ def _windows(
     return copies
 
 
-def _index(kept: pl.DataFrame, facts: Mapping[str, Any], settings: Settings) -> pl.DataFrame:
+def _index(kept: pl.DataFrame, facts: Mapping[str, Any], settings: Settings, source: str) -> pl.DataFrame:
     table = index_table(settings.bands)
     release = pl.col("galaxy_id").str.split("-").list.first().cast(pl.Int16)
     frame = kept.select("galaxy_id", release.alias("release"), "brickname", "ra", "dec").with_columns(
-        row=pl.int_range(pl.len(), dtype=pl.Int64), source=pl.lit("brick")
+        row=pl.int_range(pl.len(), dtype=pl.Int64), source=pl.lit(source)
     )
     frame = frame.with_columns(pl.Series(name, values) for name, values in facts.items())
     absent = [c for c in table.columns if c.name not in frame.columns and c.nullable]

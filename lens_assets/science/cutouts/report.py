@@ -19,16 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lens_assets.science.columns.cutouts import DUPLICATES
 from lens_assets.science.cutouts.features import noise_lags, shortcut_features
 from lens_assets.science.cutouts.figures import feature_distributions, gallery
-from lens_assets.science.cutouts.fingerprint import near_duplicates
+from lens_assets.science.cutouts.pairs import LEARNT, duplicate_pairs
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.cutouts.shard import Shard, ShardSet
 from lens_assets.science.cutouts.shortcut import shortcut_report
 from lens_assets.science.hashing import galaxy_key, mix64
 
-LEARNT = ("train", "val", "test")
 _CHUNK = 512
 _SHOWN = 32
 
@@ -42,7 +40,7 @@ class QualityReport:
     features: pl.DataFrame
     """``galaxy_id, label, split`` and every feature."""
     duplicates: pl.DataFrame
-    """Table ``duplicates``: pairs of stamps that look like the same pixels."""
+    """Table ``duplicates``: pairs of stamps that share pixels, or look like the same."""
     rejected: pl.DataFrame
     """``label, reason, n``: objects without a stamp by class."""
     facts: dict[str, Any]
@@ -65,12 +63,12 @@ class QualityReport:
 
 
 def quality_report(
-    shards: Sequence[Shard], sample: pl.DataFrame, settings: Settings, near_bits: int = 3, workers: int = 1
+    shards: Sequence[Shard], sample: pl.DataFrame, settings: Settings, workers: int = 1
 ) -> QualityReport:
     """Measure the stamps of ``sample`` (``galaxy_id, label, split, cell``; others may be there) in ``shards``.
 
     The facts hold ``stamps``, ``rejected`` (by class), ``red`` and ``yellow`` (feature names),
-    ``identical_across_splits`` and ``near_across_splits`` (pairs), ``sources`` (stamps by class and reader).
+    ``duplicates`` (``pairs.duplicate_pairs``), ``sources`` (stamps by class and reader).
     """
     stamps = ShardSet(shards)
     sample = sample.select("galaxy_id", "label", "split", "cell").sort("galaxy_id")
@@ -87,8 +85,7 @@ def quality_report(
         ("cutout-quality",),
         settings.bootstrap_draws,
     )
-    duplicates = _duplicates(stamps, here, near_bits)
-    apart = duplicates.filter(pl.col("first_split") != pl.col("second_split"))
+    duplicates, twice = duplicate_pairs(stamps, here)
     lost = pl.concat([shard.rejected for shard in shards]) if shards else pl.DataFrame(schema={"galaxy_id": pl.String})
     rejected = sample.join(lost, on="galaxy_id", how="inner")
     by_class = (
@@ -103,8 +100,7 @@ def quality_report(
         "rejected": {f"{label}: {reason}": n for label, reason, n in by_class.iter_rows()},
         "red": shortcuts.filter(pl.col("colour") == "red")["feature"].to_list(),
         "yellow": shortcuts.filter(pl.col("colour") == "yellow")["feature"].to_list(),
-        "identical_across_splits": int(apart["identical"].sum()),
-        "near_across_splits": apart.height,
+        "duplicates": twice,
     }
     if here.height:
         sources = here.group_by("label", "source").len("n").sort("label", "source")
@@ -128,40 +124,6 @@ def _measure(stamps: ShardSet, settings: Settings, positions: npt.NDArray[np.int
     images, invvar = stamps.images(positions), stamps.invvar(positions)
     lags = noise_lags(images, invvar, bands="".join(settings.bands))
     return pl.concat([shortcut_features(images, invvar, settings.normalisation), lags], how="horizontal")
-
-
-def _duplicates(stamps: ShardSet, here: pl.DataFrame, near_bits: int) -> pl.DataFrame:
-    """Pairs whose hashes are close and whose outer pixels agree (noise does not repeat), or whose bytes are the
-    same."""
-    if not here.height:
-        return pl.DataFrame(schema={c.name: c.dtype for c in DUPLICATES.columns})
-    pairs = near_duplicates(here["galaxy_id"], here["dhash"].to_numpy(), near_bits)
-    known = here.select("galaxy_id", "split", "stamp_digest", "position")
-    for side in ("first", "second"):
-        names = {name: f"{side}_{name}" for name in ("split", "stamp_digest", "position")}
-        pairs = pairs.join(known.rename({"galaxy_id": side, **names}), on=side, how="left")
-    outer = [_agreement(stamps, a, b) for a, b in zip(pairs["first_position"], pairs["second_position"], strict=True)]
-    pairs = pairs.with_columns(
-        identical=pl.col("first_stamp_digest") == pl.col("second_stamp_digest"),
-        agreement=pl.Series(outer, dtype=pl.Float64),
-    )
-    return DUPLICATES.conform(pairs.filter(pl.col("identical") | (pl.col("agreement") > 0.5)))
-
-
-def _agreement(stamps: ShardSet, first: int, second: int) -> float:
-    """Correlation of the r planes beyond half the half-width, the best over shifts of up to one pixel."""
-    pair = stamps.images(np.array([first, second]))[:, min(1, stamps.shards[0].shape[0] - 1)].astype(np.float64)
-    size = pair.shape[-1]
-    y, x = np.ogrid[:size, :size]
-    far = (np.hypot(x - size // 2, y - size // 2) > size / 4)[2:-2, 2:-2]
-    a = np.nan_to_num(pair[0])[2:-2, 2:-2][far]
-    best = -1.0
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            b = np.nan_to_num(pair[1])[2 + dy : size - 2 + dy, 2 + dx : size - 2 + dx][far]
-            if a.std() > 0 and b.std() > 0:
-                best = max(best, float(np.corrcoef(a, b)[0, 1]))
-    return best
 
 
 def _keys(ids: pl.Series) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
 from lens_assets.science.surveys.layout import BANDS
 
-CUT_VERSION = 1
+CUT_VERSION = 2
 """Raise it when the same settings would give other bytes: parts of an interrupted run are then made anew."""
 
 
