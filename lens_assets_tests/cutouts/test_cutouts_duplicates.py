@@ -195,9 +195,12 @@ def test_the_search_states_how_often_it_misses_and_how_often_it_invents():
     assert measured["null_pairs"] == 60 * 59
     assert measured["null_alike"] == 0
     assert measured["false_alarms_below"] == pytest.approx(2.996 / (60 * 59), rel=1e-3)  # -ln 0.05
-    assert measured["tried"] > 50
-    assert all(0.8 * measured["tried"] <= n <= measured["tried"] for n in measured["found"].values())
-    assert measured["found"]["half a pixel off, resampled"] == measured["tried"]
+    found, tried = measured["found"], measured["tried"]
+    assert tried > 50
+    assert found["half a pixel off, resampled"] >= 0.9 * tried
+    assert found["a pixel off in both axes"] >= 0.9 * tried
+    assert found["under its own noise once more"] >= 0.9 * tried
+    assert 0 < found["a pixel off and under its own noise once more"] < tried  # it can be missed, and it says so
     again = pairs.duplicate_pairs(Stamps(planes), sample.sample(fraction=1.0, shuffle=True, seed=4))
     assert again[1] == facts
 
