@@ -355,17 +355,20 @@ def test_garbage_is_what_no_manifest_names_and_is_old_enough(bucket, monkeypatch
     bucket.write("thing/other/not-ours/file", b"x")
     client = boto3.client("s3")
     where, _, prefix = bucket.root.removeprefix("s3://").partition("/")
-    begun = client.create_multipart_upload(Bucket=where, Key=f"{prefix}/thing/p1/x/y")["UploadId"]
     everything = bucket.names()
     assert store.collect_garbage() == []
     assert bucket.names() == everything
+    # Only now: moto says of every upload that it was begun in 2010.
+    begun = client.create_multipart_upload(Bucket=where, Key=f"{prefix}/thing/p1/0123456789abcdef/y")["UploadId"]
+    theirs = client.create_multipart_upload(Bucket=where, Key=f"{prefix}/somebody/else")["UploadId"]
     age(bucket, monkeypatch, 2 * 86400)
     planned = store.collect_garbage(dry_run=True)
     assert bucket.names() == everything
     assert planned == store.collect_garbage()
     assert len(planned) == 2 * 6 + 3 + 1 + 1
     assert begun in planned[-1]
-    assert not client.list_multipart_uploads(Bucket=where).get("Uploads")
+    left = client.list_multipart_uploads(Bucket=where, Prefix=prefix)["Uploads"]
+    assert [upload["UploadId"] for upload in left] == [theirs]
     verify(store.get("thing", "p1"))
     kept = {"README", "thing/other/not-ours/file", "thing/p1/manifest.json"}
     digest = store.get("thing", "p1").digest[:16]

@@ -187,7 +187,7 @@ class RemoteStore(Store):
         homes: dict[tuple[str, str], dict[str, list[Found]]] = {}
         for found in self.objects.listing():
             parts = found.key.split("/")
-            if len(parts) == 4 and GENERATION.fullmatch(parts[2]):
+            if _ours(parts):
                 homes.setdefault((parts[0], parts[1]), {}).setdefault(parts[2], []).append(found)
         removed: list[str] = []
         for home, folders in sorted(homes.items()):
@@ -200,7 +200,11 @@ class RemoteStore(Store):
             for folder, files in sorted(folders.items()):
                 if folder != named and all(_age(f.modified) >= older_than for f in files):
                     removed += [f.key for f in files]
-        begun = [(key, upload) for key, upload, at in self.objects.unfinished() if _age(at) >= older_than]
+        begun = [
+            (key, upload)
+            for key, upload, at in self.objects.unfinished()
+            if _ours(key.split("/")) and _age(at) >= older_than
+        ]
         if not dry_run:
             self.objects.delete(removed)
             for key, upload in begun:
@@ -210,6 +214,11 @@ class RemoteStore(Store):
 
 def _home(asset: str, partition: str, name: str) -> str:
     return f"{safe_key(asset)}/{safe_key(partition)}/{name}"
+
+
+def _ours(parts: list[str]) -> bool:
+    """Whether this is the key of a file of an artefact."""
+    return len(parts) == 4 and GENERATION.fullmatch(parts[2]) is not None
 
 
 def _named(seen: Content | None) -> str | None:
