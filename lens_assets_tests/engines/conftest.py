@@ -1,0 +1,105 @@
+"""A small survey of a few tiles in DR10's layout, with a registry of lenses: what every engine is asked to make."""
+
+import gc
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lens_assets.bench import catalogue
+from lens_assets.science.columns.lenses import LENS_REGISTRY
+from lens_assets.science.engines.place import Place
+from lens_assets.science.mock.sweepfile import write_sweep
+from lens_assets.science.profile import load_profile
+from lens_assets.science.storage import Artefact, Store
+from lens_assets.science.surveys.layout import Tile
+
+TILES = (Tile(150, 0), Tile(155, 0), Tile(150, 5), Tile(0, -5))
+ROWS = 1500
+ASSETS = ("sweeps", "conditions", "lens_matches", "negative_pool")
+
+
+def registry_of(rows, n: int = 40) -> pl.DataFrame:
+    """A ``lens_registry`` with ``n`` systems, part of them on objects of ``rows``."""
+    some = catalogue.make_registry(rows, n)
+    defaults = {
+        "z_lens": 0.5, "z_source": None, "theta_e": 1.2, "kind": "galaxy", "label": "visual_A", "tier": "A", "weight": 0.9,
+        "n_members": 1, "extent_arcsec": 0.0, "trains": True, "independent": False, "conflict_z": False,
+        "conflict_theta_e": False, "conflict_grade": False, "conflict_label": False, "conflict_kind": False,
+    }  # fmt: skip
+    frame = some.with_columns(
+        **{k: pl.lit(v) for k, v in defaults.items()}, channels=pl.lit(["mock"]), lens_ids=pl.lit(["mock:1"])
+    )
+    return LENS_REGISTRY.conform(frame)
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data release of four sweeps."""
+    root = tmp_path_factory.mktemp("release")
+    patch = pytest.MonkeyPatch()
+    for number, tile in enumerate(TILES):
+        patch.setattr(catalogue, "TILE", tile)
+        path = root / tile.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_sweep(path, catalogue.make_rows(ROWS + number), {})
+    patch.undo()
+    return root
+
+
+@pytest.fixture(scope="session")
+def registry() -> pl.DataFrame:
+    """Systems near objects of the first tile."""
+    return registry_of(catalogue.make_rows(ROWS))
+
+
+@pytest.fixture
+def new_place(release: Path, registry: pl.DataFrame, tmp_path: Path):
+    """Make an empty installation over the survey, with its registry; called as often as places are needed."""
+
+    def make(name: str = "home") -> Place:
+        place = Place.of(str(release), str(tmp_path / name / "store"), tmp_path / "cache", load_profile("paper"))
+        with Store(place.store).draft("lens_registry", made_from={"test": 1}) as draft:
+            draft.table(registry)
+        return place
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def keys() -> list[str]:
+    """Keys of the tiles."""
+    return sorted(tile.key for tile in TILES)
+
+
+def bytes_of(artefact: Artefact) -> dict[str, bytes]:
+    """Every file of an artefact."""
+    return {path.name: path.read_bytes() for path in sorted(artefact.folder.iterdir())}
+
+
+@pytest.fixture(scope="session")
+def java() -> Iterator[None]:
+    """Java, or a skip that says so; the Spark session of this process is ended at the end."""
+    if shutil.which("java") is None:
+        pytest.skip("no Java: run deploy/setup-java.sh")
+    yield
+    from lens_assets.science.engines.spark import stop
+
+    stop()
+    _collect()
+
+
+@pytest.fixture
+def spark(java: None) -> Iterator[None]:
+    """Spark may be used. Its gateway leaves sockets to the garbage collector: collected here, not in somebody else's test."""
+    yield
+    _collect()
+
+
+def _collect() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
