@@ -9,12 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_assets.science import sphere
-from lens_assets.science.columns.lenses import LENS_CHANNEL, LENS_REGISTRY
+from lens_assets.science.columns.lenses import LENS_CHANNEL, LENS_CONFLICTS, LENS_REGISTRY
 from lens_assets.science.errors import BadInput
+from lens_assets.science.lenses.channels import note
+from lens_assets.science.lenses.conflicts import conflicts
 from lens_assets.science.lenses.independence import ancestors, independent_channels
 from lens_assets.science.lenses.mapping import ChannelMapping
+from lens_assets.science.lenses.names import keep_names
+from lens_assets.science.lenses.overlap import overlap_matrix, summary
 from lens_assets.science.lenses.registry import build_registry, tier_of
 from lens_assets.science.lenses.settings import Settings
+from lens_assets.science.lenses.values import SEVERAL
 
 ARCSEC = 1 / 3600
 
@@ -202,3 +207,173 @@ def test_a_channel_without_a_mapping_or_with_two_is_refused():
 
 def test_an_empty_set_of_channels_gives_an_empty_registry():
     assert build_registry(rows().head(0), []).columns == LENS_REGISTRY.names
+
+
+places = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from([0.0, 1.0, 2.0]), st.sampled_from(["img", "late", "spec", "hst"])),
+    min_size=1, max_size=7,
+)  # fmt: skip
+"""Members at four places a degree apart, each within two arcsec of its place; too few to pass for a copied list."""
+
+
+def members_at(found, start=0):
+    return [
+        {"ra": 10.0 + place + shift * ARCSEC, "channel": channel, "lens_id": f"m{start + k:03d}"}
+        for k, (place, shift, channel) in enumerate(found)
+    ]
+
+
+def ids_by_member(frame):
+    return {name: row["system_id"] for row in frame.iter_rows(named=True) for name in row["lens_ids"]}
+
+
+@settings(deadline=None)
+@given(places, st.randoms(use_true_random=False))
+def test_an_id_does_not_change_when_rows_are_reordered_or_lists_are_added_elsewhere(found, random):
+    before = members_at(found)
+    shuffled = before[:]
+    random.shuffle(shuffled)
+    elsewhere = [{"ra": 200.0, "dec": 30.0, "channel": "img", "lens_id": "far"}, {"dec": -60.0, "channel": "spec"}]
+    a = ids_by_member(build_registry(rows(*before), MAPPINGS))
+    b = ids_by_member(build_registry(rows(*shuffled, *elsewhere), MAPPINGS))
+    assert {name: b[name] for name in a} == a
+
+
+@settings(deadline=None)
+@given(places, places)
+def test_an_id_does_not_change_when_a_system_gains_members_that_are_published_later(found, more):
+    before = members_at(found)
+    later = [m | {"channel": "late"} for m in members_at(more, 500)]
+    a = ids_by_member(build_registry(rows(*before), MAPPINGS))
+    b = ids_by_member(build_registry(rows(*before, *later), MAPPINGS))
+    assert {name: b[name] for name in a} == a
+
+
+@settings(deadline=None)
+@given(places, places)
+def test_names_that_were_published_are_kept_whatever_is_added(found, more):
+    before = build_registry(rows(*members_at(found)), MAPPINGS)
+    earlier = [m | {"channel": "old"} for m in members_at(more, 500)]
+    table = rows(*members_at(found), *earlier)
+    after = build_registry(table, [*MAPPINGS, rules("old", year=1990)])
+    kept, changed = keep_names(after, before)
+    a, b = ids_by_member(before), ids_by_member(kept)
+    assert {name: b[name] for name in a} == a
+    assert kept["system_id"].n_unique() == after.height
+    assert set(changed["made"]) <= set(after["system_id"])
+
+
+def test_an_earlier_list_renames_a_system_and_the_published_name_can_be_kept():
+    before = build_registry(rows({"lens_id": "a"}), MAPPINGS)
+    table = rows({"lens_id": "a"}, {"lens_id": "b", "channel": "old", "ra": 10 + ARCSEC})
+    after = build_registry(table, [*MAPPINGS, rules("old", year=1990)])
+    assert after["system_id"][0] != before["system_id"][0]
+    kept, changed = keep_names(after, before)
+    assert kept["system_id"].to_list() == before["system_id"].to_list()
+    assert changed.row(0) == (before["system_id"][0], after["system_id"][0], [])
+
+
+def test_two_systems_that_become_one_keep_one_name_and_tell_the_other():
+    apart = [{"lens_id": "a"}, {"lens_id": "b", "ra": 10 + 4 * ARCSEC}, {"lens_id": "c", "ra": 10 + 4.2 * ARCSEC}]
+    before = build_registry(rows(*apart), MAPPINGS)
+    assert before.height == 2
+    joined = build_registry(rows(*apart, {"lens_id": "z", "channel": "late", "ra": 10 + 2 * ARCSEC}), MAPPINGS)
+    first, second = before["system_id"].to_list()
+    assert joined["system_id"].to_list() == [first]
+    kept, changed = keep_names(joined, before)
+    assert kept["system_id"].to_list() == [second]  # most members were known under this name
+    assert changed.row(0) == (second, first, [first])
+
+
+def conflicts_of(*members, **more):
+    table = rows(*members)
+    found = build_registry(table, MAPPINGS, Settings(**more))
+    report = conflicts(table, found, MAPPINGS, Settings(**more))
+    assert not LENS_CONFLICTS.violations(report)
+    return {row["field"]: row for row in report.iter_rows(named=True)}
+
+
+def test_conflicting_redshifts_are_reported_with_every_value_its_list_and_the_tolerance():
+    found = conflicts_of({"z_lens": 0.5, "lens_id": "a"}, {"z_lens": 0.7, "channel": "late", "lens_id": "b"})
+    assert list(found) == ["z_lens"]
+    row = found["z_lens"]
+    assert (row["values"], row["channels"], row["lens_ids"]) == (["0.5", "0.7"], ["img", "late"], ["img:a", "late:b"])
+    assert (row["tolerance"], row["used"]) == (0.05, "0.5")
+
+
+def test_two_spectroscopic_lists_must_agree_more_closely():
+    rough = conflicts_of({"z_lens": 0.50}, {"z_lens": 0.52, "channel": "late"})
+    assert not rough
+    exact = conflicts_of({"z_lens": 0.50, "channel": "spec"}, {"z_lens": 0.52, "channel": "spec", "lens_id": "b"})
+    assert exact["z_lens"]["tolerance"] == 0.005
+    assert not conflicts_of(
+        {"z_lens": 0.50, "channel": "spec"}, {"z_lens": 0.52, "channel": "spec"}, z_conflict_spec=0.05
+    ).get("z_lens")
+
+
+def test_the_values_of_one_cell_count_one_by_one():
+    remark = note("z_source", SEVERAL, "1.2/2.1")
+    found = conflicts_of({"z_source": 1.2, "notes": [remark]})
+    assert found["z_source"]["values"] == ["1.2", "2.1"]
+    assert found["cell"]["values"] == [remark]
+    close = conflicts_of({"z_lens": 0.50, "notes": [note("z_lens", SEVERAL, "0.50 | 0.51")]})
+    assert list(close) == ["cell"]
+
+
+def test_a_source_before_its_deflector_two_kinds_two_rows_and_a_chain_are_reported():
+    assert conflicts_of({"z_lens": 0.9, "z_source": 0.5})["z_order"]["values"] == ["0.9 >= 0.5"]
+    assert conflicts_of({}, {"kind": "quasar", "channel": "late"})["kind"]["values"] == ["galaxy", "quasar"]
+    assert conflicts_of({"lens_id": "a"}, {"lens_id": "b"})["twice"]["values"] == ["img: a", "img: b"]
+    chain = [{"ra": 10 + 2.9 * k * ARCSEC, "lens_id": f"c{k}"} for k in range(4)]
+    assert conflicts_of(*chain)["extent"]["used"].startswith("5.8")
+
+
+def test_a_lens_to_one_list_and_none_to_another_is_reported_and_neither_positive_nor_confirmed():
+    found = one({"label": "spec_both_z", "channel": "spec"}, {"label": "not_lens", "channel": "follow"})
+    assert (found["label"], found["tier"], found["conflict_label"]) == ("not_lens", "none", True)
+    report = conflicts_of({"label": "visual_A"}, {"label": "not_lens", "channel": "follow"})
+    assert report["label"]["values"] == ["not_lens", "visual_A"]
+    assert report["label"]["used"] == "not_lens"
+    assert "label" not in conflicts_of({"label": "candidate"}, {"label": "not_lens", "channel": "follow"})
+
+
+def test_flags_of_the_registry_and_rows_of_the_report_agree():
+    table = rows(
+        {"z_lens": 0.5, "theta_e": 1.0}, {"z_lens": 0.9, "theta_e": 2.0, "label": "visual_C", "channel": "late"},
+        {"ra": 20.0}, {"ra": 20.0, "label": "not_lens", "channel": "follow", "kind": "quasar"}, {"ra": 30.0},
+    )  # fmt: skip
+    found = build_registry(table, MAPPINGS)
+    report = conflicts(table, found, MAPPINGS)
+    fields = {s: set(part["field"]) for (s,), part in report.group_by("system_id")}
+    for row in found.iter_rows(named=True):
+        reported = fields.get(row["system_id"], set())
+        assert row["conflict_z"] == bool(reported & {"z_lens", "z_source", "z_order"})
+        for name in ("theta_e", "grade", "label", "kind"):
+            assert row[f"conflict_{name}"] == (name in reported)
+
+
+def test_a_report_on_rows_that_the_registry_does_not_hold_is_refused():
+    found = build_registry(rows({"lens_id": "a"}), MAPPINGS)
+    with pytest.raises(BadInput, match="img:b"):
+        conflicts(rows({"lens_id": "b"}), found, MAPPINGS)
+
+
+def test_one_redshift_of_the_source_confirms_nothing():
+    found = one({"label": "spec_source_z", "channel": "spec", "z_source": 1.2})
+    assert (found["label"], found["tier"]) == ("spec_source_z", "none")
+
+
+def test_the_overlap_matrix_counts_systems_of_each_pair_of_channels():
+    table = rows(
+        {"lens_id": "a"}, {"lens_id": "b", "channel": "late"}, {"lens_id": "c", "channel": "spec"},
+        {"lens_id": "d", "ra": 20.0}, {"lens_id": "e", "ra": 20.0, "channel": "spec"}, {"lens_id": "f", "ra": 30.0},
+        {"lens_id": "g", "ra": 30.0 + ARCSEC},
+    )  # fmt: skip
+    found = build_registry(table, MAPPINGS)
+    matrix = overlap_matrix(found)
+    assert matrix.columns == ["channel", "img", "late", "spec"]
+    assert matrix.rows() == [("img", 3, 1, 2), ("late", 1, 1, 1), ("spec", 2, 1, 2)]
+    report = summary(found, conflicts(table, found, MAPPINGS))
+    assert (report["systems"], report["rows"]) == (3, 7)
+    assert report["by_channels"] == {"1": 1, "2": 1, "3": 1}
+    assert report["conflicts"] == {"twice": 1}

@@ -119,13 +119,11 @@ def _frame(
     def cells(ours: str) -> list[str]:
         return raw.columns[column[ours]] if ours in column else [""] * n
 
-    trusted = np.ones(n, bool)
+    z = {ours: _quantity(raw, ours, getattr(mapping.columns, ours), twice, notes) for ours in ("z_lens", "z_source")}
     for condition in mapping.trust_z:
-        trusted &= _holds(raw, condition, path)
-    z = {
-        ours: np.where(trusted, _quantity(raw, ours, getattr(mapping.columns, ours), twice, notes), np.nan)
-        for ours in ("z_lens", "z_source")
-    }
+        trusted = _holds(raw, condition, path)
+        for ours in condition.of:
+            z[ours][~trusted] = np.nan
     scale = 1e-3 if mapping.units.theta_e == "mas" else 1.0
     options = mapping.columns.theta_e
     theta = _quantity(raw, "theta_e", options, twice, notes, _MAX_THETA_E / scale, disagree=np.inf) * scale

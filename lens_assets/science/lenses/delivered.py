@@ -6,6 +6,7 @@ their content betrays: another format, another order of rows, another rounding.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import polars as pl
@@ -14,21 +15,21 @@ from lens_assets.science import sphere
 from lens_assets.science.errors import BadInput
 from lens_assets.science.lenses.mapping import ChannelMapping
 
-MIN_ROWS = 5
+MIN_PLACES = 8
 """Shorter lists may well name the same few famous lenses."""
 SAME_ARCSEC = 0.5
 """A position printed to 1e-4 degrees is off by up to 0.18 arcsec in each coordinate."""
 
 
 def copies(channels: pl.DataFrame) -> list[tuple[str, str]]:
-    """Pairs of channels (sorted) with equally many rows, at least :data:`MIN_ROWS`, one at each place."""
+    """Pairs of channels (sorted) with equally many rows, at :data:`MIN_PLACES` places at least, and the same places."""
     parts = {
         str(name): part
         for (name,), part in channels.group_by("channel", maintain_order=True)
-        if part.height >= MIN_ROWS
+        if part.select("ra", "dec").n_unique() >= MIN_PLACES
     }
     found = []
-    for a, b in ((a, b) for a in sorted(parts) for b in sorted(parts) if a < b):
+    for a, b in itertools.combinations(sorted(parts), 2):
         left, right = parts[a], parts[b]
         if left.height == right.height and _covers(left, right) and _covers(right, left):
             found.append((a, b))

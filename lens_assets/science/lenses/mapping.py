@@ -97,6 +97,12 @@ class Rule(Filter):
     label: Label
 
 
+class Trust(Filter):
+    """A condition on which a row's redshifts (of those named) count; where it fails they are taken as not given."""
+
+    of: tuple[Literal["z_lens", "z_source"], ...] = ("z_lens", "z_source")
+
+
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, dict) else value or ()
 
@@ -150,7 +156,7 @@ class ChannelMapping(_Strict):
     columns: Columns
     units: Units = Units()
     filter: Filters = ()
-    trust_z: Filters = Field((), description="the row's redshifts count only where all of these hold")
+    trust_z: tuple[Trust, ...] = Field((), description="the row's redshifts count only where all of these hold")
     labels: LabelRules
     verified: bool = Field(True, description="the column names were read from the table or its documented layout")
     unsure: tuple[str, ...] = Field((), description="of our names: columns not verified, whose absence is no error")
