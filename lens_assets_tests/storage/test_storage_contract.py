@@ -221,9 +221,10 @@ def test_a_missing_file_and_a_torn_manifest_are_named(backend):
         with pytest.raises(BadInput, match=message) as fault:
             store.find("thing", "p1")
         assert fault.value.file == f"{backend.root}/thing/p1/{MANIFEST}"
-    backend.write(f"thing/p1/{MANIFEST}", b'{"a": 1}')
-    with pytest.raises(BadInput, match="not the manifest"):
-        store.find("thing", "p1")
+    for text in (b'{"a": 1}', b"[]", b'{"digest": "abc", "folder": 7}'):
+        backend.write(f"thing/p1/{MANIFEST}", text)
+        with pytest.raises(BadInput, match="not the manifest"):
+            store.find("thing", "p1")
     write(store, 2)
     verify(store.get("thing", "p1"))
 

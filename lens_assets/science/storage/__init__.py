@@ -11,6 +11,7 @@ artefact means (the rooms know), and Dagster (``lens_assets.resources`` wraps th
 
 from __future__ import annotations
 
+from lens_assets.science.storage import local, remote  # noqa: F401  (the kinds of store; boto3 comes with the first request)
 from lens_assets.science.storage.artefact import (
     MANIFEST,
     PRIMARY,

@@ -184,17 +184,18 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
 def parse_manifest(text: str | bytes, uri: str) -> dict[str, Any]:
     """A stored manifest; :class:`BadInput` naming ``uri`` when it is torn or is not one."""
     try:
-        manifest = json.loads(text)
+        manifest: dict[str, Any] = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError) as fault:
         raise BadInput(f"not JSON ({fault})", file=uri) from fault
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("digest"), str):
+    named = [manifest.get("digest"), manifest.get("folder", "")] if isinstance(manifest, dict) else [None]
+    if not all(isinstance(name, str) for name in named):
         raise BadInput("not the manifest of an artefact", file=uri)
     return manifest
 
 
 def folder_in(manifest: Mapping[str, Any]) -> str:
     """The folder that a manifest names, beside itself."""
-    return safe_key(str(manifest.get("folder", manifest["digest"][:16])))
+    return safe_key(manifest.get("folder") or manifest["digest"][:16])
 
 
 def sync(path: Path) -> None:

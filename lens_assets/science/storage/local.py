@@ -61,7 +61,7 @@ class LocalPlace:
         return sha256_file(path) if path.is_file() else None
 
 
-class LocalStore(Store):
+class LocalStore(Store, scheme="file"):
     """All artefacts under one folder."""
 
     root: Path

@@ -85,7 +85,7 @@ class RemotePlace:
         )
 
 
-class RemoteStore(Store):
+class RemoteStore(Store, scheme="s3"):
     """All artefacts under one S3 prefix."""
 
     resumes = True

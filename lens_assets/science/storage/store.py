@@ -16,7 +16,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 from lens_assets.science.errors import BadInput
@@ -40,29 +40,27 @@ class Store:
     """
 
     root: Path | str
-    resumes = False
+    resumes: ClassVar[bool] = False
     """Whether finished drafts are kept until they are published: where that takes minutes."""
+    _kinds: ClassVar[dict[str, type[Store]]] = {}
+
+    def __init_subclass__(cls, *, scheme: str) -> None:
+        Store._kinds[scheme] = cls
 
     def __new__(cls, root: str | Path = "", **_: Any) -> Store:
         """The store for this kind of root."""
         if cls is not Store:
             return super().__new__(cls)
-        scheme = urlsplit(str(root)).scheme if "://" in str(root) or str(root).startswith("file:") else ""
-        if scheme in ("", "file"):
-            from lens_assets.science.storage.local import LocalStore
-
-            return super().__new__(LocalStore)
-        if scheme == "s3":
-            from lens_assets.science.storage.remote import RemoteStore
-
-            return super().__new__(RemoteStore)
-        raise BadInput(f"a store is a folder or s3://bucket/prefix, not {str(root)!r}")
+        text = str(root)
+        scheme = text.partition(":")[0] if "://" in text or text.startswith("file:") else "file"
+        if scheme not in cls._kinds:
+            raise BadInput(f"a store is a folder or s3://bucket/prefix, not {text!r}")
+        return super().__new__(cls._kinds[scheme])
 
     def __init__(
         self, root: str | Path, *, cache: str | Path | None = None, max_cache_bytes: int | None = None
     ) -> None:
-        text = str(root)
-        self.root = Path(unquote(urlsplit(text).path) if text.startswith("file:") else root)
+        self.root = root if isinstance(root, Path) else _path_of(root)
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -175,13 +173,18 @@ class Store:
         raise NotImplementedError
 
 
+def _path_of(root: str) -> Path:
+    return Path(unquote(urlsplit(root).path) if root.startswith("file:") else root)
+
+
 def _note(scratch: Path) -> Path:
     return scratch.with_name(f"{scratch.name}.json")
 
 
 def _discard(scratch: Path) -> None:
     _note(scratch).unlink(missing_ok=True)
-    shutil.rmtree(scratch, ignore_errors=True)
+    if scratch.exists():
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _whole(scratch: Path, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
