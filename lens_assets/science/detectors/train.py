@@ -166,7 +166,7 @@ def _train(
     if not keeper.ended:
         module = Finder(net.to(memory_format=torch.channels_last), recipe.schedule, steps)  # type: ignore[call-overload]
         data = Stamps(rows, pixels, select, select_pixels, recipe, settings.workers)
-        trainer.fit(module, data, ckpt_path=str(keeper.path) if resumed else None, weights_only=True)
+        trainer.fit(module, data, ckpt_path=str(keeper.path) if resumed is not None else None, weights_only=True)
     weights = {name: tensor.contiguous().clone() for name, tensor in keeper.best.items()}
     weights["head.bias"] = weights["head.bias"] - config["prior_shift"]
     history = pl.DataFrame(keeper.history, schema=HISTORY).with_columns(best=pl.col("epoch") == keeper.best_epoch)
