@@ -1,7 +1,8 @@
 """What changed between two looks at a folder: a pure difference, so that sensors are thin and can be tested without Dagster.
 
-A failed read is not an empty list: the caller that cannot list must raise, and a listing that lost keys never deletes a
-partition here, because a partition carries finished work; what vanished is reported for a person to decide.
+A failed read is not an empty list: the caller that cannot list must raise. A key whose file is gone is *vanished* at the first
+look (reported, nothing else: it may be being replaced) and *gone* from the second on. What is gone may be withdrawn, so that no
+later sample is made with it; see :func:`may_withdraw` for when it may.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ class Changes:
     new: tuple[str, ...]
     changed: tuple[str, ...]
     vanished: tuple[str, ...]
+    gone: tuple[str, ...] = ()
 
     @property
     def arrived(self) -> tuple[str, ...]:
@@ -24,7 +26,7 @@ class Changes:
         return tuple(sorted({*self.new, *self.changed}))
 
     def __bool__(self) -> bool:
-        return bool(self.new or self.changed or self.vanished)
+        return bool(self.new or self.changed or self.vanished or self.gone)
 
 
 def changes(now: Mapping[str, str], before: Mapping[str, str], existing: Collection[str] = ()) -> Changes:
@@ -33,7 +35,8 @@ def changes(now: Mapping[str, str], before: Mapping[str, str], existing: Collect
     Parameters
     ----------
     now, before : key to version (a digest, or size and time) at this look and at the last one.
-    existing : partition keys that exist already; a key that exists but was never looked at counts as changed.
+    existing : partition keys that exist already; a key that exists but was never looked at counts as changed, and one that
+        exists and was at neither look is gone.
     """
     return Changes(
         new=tuple(sorted(key for key in now if key not in before and key not in existing)),
@@ -45,4 +48,18 @@ def changes(now: Mapping[str, str], before: Mapping[str, str], existing: Collect
             )
         ),
         vanished=tuple(sorted(key for key in before if key not in now)),
+        gone=tuple(sorted({*existing} - {*now} - {*before})),
     )
+
+
+def may_withdraw(missing: Collection[str], existing: Collection[str], *, busy: bool) -> str:
+    """Why keys whose files are missing may not be withdrawn now, or an empty string when they may.
+
+    Not under a running run, which may be reading them; and not when more than half of an axis is missing at once, which is
+    how a folder that is not mounted looks.
+    """
+    if busy:
+        return "a run is in progress"
+    if 2 * len({*missing}) > len({*existing}):
+        return f"{len({*missing})} of {len({*existing})} are missing at once: is the folder mounted?"
+    return ""

@@ -7,7 +7,7 @@ import gzip
 import polars as pl
 import pytest
 from astropy.table import Table
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_assets.science.errors import BadInput
@@ -152,6 +152,7 @@ def test_mixed_redshift_cells_are_read_by_rule_and_noted(tmp_path, text, value, 
         assert split_note(frame["notes"][0][0]) == ("z_lens", odd, text)
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 20), st.floats(0.001, 20))
 def test_every_value_of_a_cell_is_told(a, b):
     a, b = float(f"{a:.4g}"), float(f"{b:.4g}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_assets.science import sphere
@@ -183,6 +183,7 @@ def test_a_system_that_channels_dispute_is_no_positive_whatever_its_label():
     assert reason_of(table, sweeps([12.0], [-3.0]))["reason"] == DISPUTED
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
