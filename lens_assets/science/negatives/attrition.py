@@ -44,21 +44,21 @@ def tally(passes: Sequence[tuple[str, Bool]], n: int) -> tuple[Bool, pl.DataFram
     it, the ``n_left`` after it, and ``removed_alone``, what the step would have removed had it been the only one.
     """
     keep = np.ones(n, bool)
-    rows = []
+    rows, before = [], n
     for order, (step, ok) in enumerate(passes):
-        before = int(keep.sum())
         keep &= ok
-        left = int(keep.sum())
-        rows.append(("filter", step, order, before, before - left, left, int(n - ok.sum())))
+        left = int(np.count_nonzero(keep))
+        rows.append(("filter", step, order, before, before - left, left, n - int(np.count_nonzero(ok))))
+        before = left
     return keep, pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def counted(stage: str, before: pl.Series, after: pl.Series, first_order: int) -> pl.DataFrame:
-    """Rows that count the members of each value before and after all filters (null is shown as ``"null"``)."""
-    n_in, n_left = (dict(s.fill_null("null").value_counts().iter_rows()) for s in (before, after))
+def counted(stage: str, counts: pl.DataFrame, first_order: int) -> pl.DataFrame:
+    """Rows of a table from ``step, n_in, n_left`` (counts before and after all filters; null is shown as ``"null"``)."""
+    ordered = counts.with_columns(pl.col("step").fill_null("null")).sort("step")
     rows = [
-        (stage, str(name), first_order + i, n_in[name], n_in[name] - n_left.get(name, 0), n_left.get(name, 0), None)
-        for i, name in enumerate(sorted(n_in))
+        (stage, step, first_order + i, n_in, n_in - n_left, n_left, None)
+        for i, (step, n_in, n_left) in enumerate(ordered.select("step", "n_in", "n_left").iter_rows())
     ]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 

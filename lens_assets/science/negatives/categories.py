@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from scipy.spatial import cKDTree
 
 from lens_assets.science.negatives.attrition import Bool
+from lens_assets.science.negatives.rows import Rows
 from lens_assets.science.negatives.selection import maskbits_value
 from lens_assets.science.negatives.settings import CATEGORIES, N2Thresholds
+from lens_assets.science.negatives.sieve import Sieve, near_pairs
 from lens_assets.science.negatives.strata import need
-from lens_assets.science.sphere import chord, unit_vectors
-
-F64 = np.ndarray
 
 _NEEDED = (
     "release", "brickid", "objid", "type", "ra", "dec", "flux_r", "mag_r", "gr", "shape_r", "sersic", "ellipticity",
     "maskbits", "ref_cat", "fracflux_g", "fracflux_r", "fracflux_z",
 )  # fmt: skip
+
+
+NEIGHBOUR = ("release", "brickid", "objid", "type", "ra", "dec", "flux_r", "ref_cat")
+"""Columns of an object that may be a neighbour."""
 
 
 def _ge(column: str, bound: float) -> pl.Expr:
@@ -51,19 +53,29 @@ def _pairs(frame: pl.DataFrame, others: pl.DataFrame, arcsec: float) -> tuple[np
     """(row in frame, row in others, separation in arcsec) of all pairs within ``arcsec``, an object with itself left
     out.
     """
-    none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    if not (frame.height and others.height):
-        return none
-    a = cKDTree(unit_vectors(frame["ra"].to_numpy(), frame["dec"].to_numpy()))
-    b = cKDTree(unit_vectors(others["ra"].to_numpy(), others["dec"].to_numpy()))
-    found = a.sparse_distance_matrix(b, chord(arcsec) * (1 + 1e-12), output_type="ndarray")
-    if not len(found):
-        return none
-    i, j = np.asarray(found["i"], np.int64), np.asarray(found["j"], np.int64)
-    sep = np.degrees(2 * np.arcsin(np.clip(found["v"] / 2, 0, 1))) * 3600
+    i, j, sep = near_pairs(frame["ra"], frame["dec"], others["ra"], others["dec"], arcsec)
     names = ("release", "brickid", "objid")
     same = np.logical_and.reduce([frame[c].to_numpy()[i] == others[c].to_numpy()[j] for c in names])
     return i[~same], j[~same], sep[~same]
+
+
+def neighbours_of(frame: pl.DataFrame, rows: Rows, t: N2Thresholds) -> pl.DataFrame:
+    """Those of ``rows`` that could make an object of ``frame`` a blend or spoil it by their halo: the bright ones and the
+    catalogued stars near enough to any, with the columns of :data:`NEIGHBOUR`. A few more than needed may be there."""
+    light = rows.columns(("ra", "dec", "flux_r", "type", "ref_cat"))
+    ra, dec = light["ra"].to_numpy(), light["dec"].to_numpy()
+    bright = _ge("flux_r", t.neighbour_flux_r_min)
+    star = (pl.col("type") == "PSF") & pl.col("ref_cat").is_in(["T2", "GE"])
+    flags = light.select(bright=bright.fill_null(False), star=star.fill_null(False))
+    found = np.zeros(rows.height, bool)
+    for kind, arcsec in (
+        ("bright", t.neighbour_max_arcsec),
+        ("star", max(t.tycho_radius_arcsec, t.gaia_radius_arcsec)),
+    ):
+        some = flags[kind].to_numpy()
+        if some.any():
+            found |= Sieve(frame["ra"], frame["dec"], arcsec).maybe(ra, dec, some)
+    return rows.rows(np.flatnonzero(found), NEIGHBOUR)
 
 
 def bright_neighbour(frame: pl.DataFrame, others: pl.DataFrame, t: N2Thresholds) -> Bool:
@@ -84,7 +96,7 @@ def star_neighbour(frame: pl.DataFrame, others: pl.DataFrame, t: N2Thresholds) -
     """Whether a Tycho-2 star, or a Gaia star bright enough to leave a halo, lies within its radius (REF_CAT T2, GE)."""
     found = np.zeros(frame.height, bool)
     stars = others.filter(pl.col("ra").is_finite() & pl.col("dec").is_finite() & (pl.col("type") == "PSF"))
-    catalogue = pl.col("ref_cat").str.strip_chars()
+    catalogue = pl.col("ref_cat")
     for kind, radius in (
         (catalogue == "T2", t.tycho_radius_arcsec),
         ((catalogue == "GE") & _ge("flux_r", t.gaia_flux_r_min), t.gaia_radius_arcsec),
@@ -105,9 +117,8 @@ def categorise(
     Parameters
     ----------
     frame : eligible objects with finite positions and the ``sweeps`` columns.
-    neighbours : all objects that may be a neighbour or a star, eligible or not (default: ``frame`` itself). With one
-        tile's objects, a neighbour across the tile's border is not seen; pass the adjacent tiles' rows as well to
-        close that gap.
+    neighbours : all objects that may be a neighbour or a star, eligible or not (default: ``frame`` itself), with the
+        columns of :data:`NEIGHBOUR`.
     """
     need(frame, _NEEDED, "categories of confusers")
     others = frame if neighbours is None else neighbours
@@ -121,14 +132,11 @@ def categorise(
             | pl.Series("star", star_neighbour(frame, others, thresholds))
         ).alias("artefact-near-star-proxy"),
     )
-    named = flags.select(
-        pl.concat_list(
-            pl.when(pl.col(name)).then(pl.lit(name)).otherwise(pl.lit(None, dtype=pl.String)) for name in priority
-        )
-        .list.drop_nulls()
-        .alias("n2_flags")
-    )["n2_flags"]
-    return frame.with_columns(named).with_columns(
-        n2_category=pl.col("n2_flags").list.first(),
-        pool=pl.when(pl.col("n2_flags").list.len() > 0).then(pl.lit("N2")).otherwise(pl.lit("N1")),
+    held = flags.select(priority).to_numpy()  # (n, categories), in order of priority
+    pattern = held @ (1 << np.arange(len(priority)))
+    names = [[name for k, name in enumerate(priority) if code >> k & 1] for code in range(1 << len(priority))]
+    return frame.with_columns(
+        pl.Series("n2_flags", names, pl.List(pl.String)).gather(pattern),
+        pl.Series("n2_category", [n[0] if n else None for n in names], pl.String).gather(pattern),
+        pl.Series("pool", ["N2" if n else "N1" for n in names], pl.String).gather(pattern),
     )

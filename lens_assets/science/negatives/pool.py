@@ -1,24 +1,36 @@
 """The one-tile kernel: from a tile's ``sweeps`` rows to its pool of negatives, and the account of what was removed.
 
 Pure and order-free: shuffling the input rows changes nothing. Runs unchanged in process, in Spark tasks and on a
-cluster.
+cluster. The table of a tile and the sweep file itself give the same bytes (:func:`build_pool`, :func:`pool_of_sweep`):
+cheap cuts come first, and columns that only survivors need are made for survivors only.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import polars as pl
 
-from lens_assets.science.errors import BadInput
-from lens_assets.science.negatives.attrition import POOLS_FROM, STRATA_FROM, counted, reconcile, tally
-from lens_assets.science.negatives.categories import categorise
+from lens_assets.science.columns.surveys import SWEEPS
+from lens_assets.science.errors import BadInput, Rejections
+from lens_assets.science.negatives.attrition import POOLS_FROM, STRATA_FROM, Bool, counted, reconcile, tally
+from lens_assets.science.negatives.categories import NEIGHBOUR, categorise, neighbours_of
 from lens_assets.science.negatives.exclusion import near_known
-from lens_assets.science.negatives.selection import SelectionProfile, passes
+from lens_assets.science.negatives.rows import FrameRows, Rows
+from lens_assets.science.negatives.selection import SelectionProfile, filter_columns, flux_z_min, passes
 from lens_assets.science.negatives.settings import Settings
 from lens_assets.science.negatives.strata import need, nobs_bin
+from lens_assets.science.surveys.scan import Hold
+from lens_assets.science.surveys.settings import Settings as SurveySettings
+from lens_assets.science.surveys.sweeps import open_sweep
+
+_EVERY_ROW = ("ra", "dec", "type", "nobs_z", "flux_r", "ref_cat")
+_NEEDED = ("galaxy_id", "release", "brickid", "objid", *_EVERY_ROW)
 
 
 def build_pool(
-    sweeps: pl.DataFrame,
+    sweeps: pl.DataFrame | Rows,
     registry: pl.DataFrame,
     profile: SelectionProfile,
     settings: Settings,
@@ -29,9 +41,11 @@ def build_pool(
 
     Parameters
     ----------
-    sweeps : the ``sweeps`` table of a tile, any row order.
+    sweeps : the ``sweeps`` table of a tile, any row order, or its :class:`Rows`.
     registry : the ``lens_registry`` table; every system counts, of every channel, tier and label.
-    neighbours : objects to look for bright neighbours and stars in (default: ``sweeps``).
+    neighbours : objects *beside* the tile's own to look for bright neighbours and stars in: the borders of the adjacent
+        tiles (:func:`~lens_assets.science.negatives.border.border`). Without them an object within 30 arcsec of the tile's
+        edge is judged by what lies on its own side. Objects that are also in ``sweeps`` do no harm.
 
     Returns
     -------
@@ -40,22 +54,26 @@ def build_pool(
     ``"pool"`` rows the N1, N2 and category counts at the end (a category that found nothing shows as zero, never as
     absent).
     """
-    need(sweeps, ["galaxy_id", "release", "brickid", "objid", "nobs_z", "type"], "tile's sweeps")
-    doubled = sweeps["galaxy_id"].is_duplicated()
-    if doubled.any():
-        row = int(doubled.arg_true()[0])
-        raise BadInput(f"{sweeps['galaxy_id'][row]} is in the tile more than once", column="galaxy_id", row=row)
-    steps = passes(sweeps, profile, "negative")
-    steps.append(("known_lens", ~near_known(sweeps, registry, settings.exclusion_arcsec)))
-    keep, table = tally(steps, sweeps.height)
+    rows = FrameRows(sweeps) if isinstance(sweeps, pl.DataFrame) else sweeps
+    cuts = filter_columns(profile, "negative")
+    for column in dict.fromkeys([*_NEEDED, *cuts]):
+        if column not in rows.names:
+            raise BadInput(f"the pool of {profile.name} needs this column", column=column)
+    light = rows.columns(list(dict.fromkeys([*cuts, *_EVERY_ROW])))
+    steps = passes(light, profile, "negative")
+    steps.append(("known_lens", ~near_known(light, registry, settings.exclusion_arcsec)))
+    keep, table = tally(steps, rows.height)
+    left = rows.rows(np.flatnonzero(keep))
+    others = [neighbours_of(left, rows, settings.n2)]
+    if neighbours is not None:
+        others.append(neighbours_of(left, _Beside(neighbours), settings.n2))
     pool = categorise(
-        sweeps.filter(keep).with_columns(selection=pl.lit(profile.name)),
+        left.with_columns(selection=pl.lit(profile.name)),
         settings.n2,
-        neighbours=sweeps if neighbours is None else neighbours,
+        neighbours=pl.concat([o.select(NEIGHBOUR) for o in others], how="vertical_relaxed"),
         priority=settings.priority,
     ).sort("galaxy_id")
-    stratum = sweeps.select(pl.concat_str(pl.col("type"), nobs_bin(), separator="|").alias("s"))["s"]
-    strata = counted("stratum", stratum, stratum.filter(pl.Series(keep)), STRATA_FROM)
+    strata = counted("stratum", _strata(light, keep), STRATA_FROM)
     ends = [("N1", (pool["pool"] == "N1").sum()), ("N2", (pool["pool"] == "N2").sum())]
     ends += [(f"N2:{c}", (pool["n2_category"] == c).sum()) for c in settings.priority]
     ends += [(f"N2 flag:{c}", pool["n2_flags"].list.contains(c).sum()) for c in settings.priority]
@@ -67,3 +85,52 @@ def build_pool(
     attrition = pl.concat([table, strata, pools])
     reconcile(attrition)
     return pool, attrition
+
+
+def pool_of_sweep(
+    path: str | Path,
+    tile: str,
+    registry: pl.DataFrame,
+    profile: SelectionProfile,
+    settings: Settings,
+    *,
+    surveys: SurveySettings | None = None,
+    neighbours: pl.DataFrame | None = None,
+) -> tuple[pl.DataFrame, pl.DataFrame, Rejections]:
+    """:func:`build_pool` straight from a sweep file, with the file's rejected rows: the same bytes as by way of the whole
+    ``sweeps`` table, with the same guards and errors (:func:`~lens_assets.science.surveys.sweeps.read_sweep`), in a
+    fraction of the time.
+    """
+    wanted = [name for name in dict.fromkeys([*filter_columns(profile, "negative"), *_NEEDED]) if name in SWEEPS.names]
+    rows = open_sweep(path, tile, surveys, columns=wanted, hold=_likely(profile))
+    pool, attrition = build_pool(rows, registry, profile, settings, neighbours=neighbours)
+    return pool, attrition, rows.rejections
+
+
+def _likely(profile: SelectionProfile) -> Hold:
+    """The rows of a sweep that will probably pass the profile: all that do are among them."""
+    bound = flux_z_min(profile)
+    return Hold(
+        profile.types.negative,
+        () if bound is None else (("FLUX_Z", bound),),
+        tuple((f"NOBS_{band.upper()}", n) for band, n in profile.nobs_min.items()),
+    )
+
+
+class _Beside(FrameRows):
+    """Objects beside the tile: :data:`NEIGHBOUR` columns, and the same one may be there twice."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        need(frame, NEIGHBOUR, "neighbours")
+        self._frame, self.height = frame, frame.height
+
+
+def _strata(light: pl.DataFrame, keep: Bool) -> pl.DataFrame:
+    """``step, n_in, n_left`` of each TYPE|nobs_z bin (null where one is not known)."""
+    return (
+        light.select("type", "nobs_z", kept=pl.Series(keep))
+        .group_by("type", "nobs_z")
+        .agg(n_in=pl.len(), n_left=pl.col("kept").sum())
+        .group_by(step=pl.concat_str(pl.col("type").cast(pl.String), nobs_bin(), separator="|"))
+        .agg(pl.col("n_in", "n_left").sum())
+    )

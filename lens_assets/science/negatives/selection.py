@@ -133,7 +133,7 @@ def filters(profile: SelectionProfile, role: Role) -> list[tuple[str, pl.Expr]]:
         flux = pl.col("flux_z").cast(pl.Float64)
         if profile.dereddened:
             flux = flux / pl.col("mw_transmission_z").cast(pl.Float64)
-        steps.append(("mag_z", flux.is_finite() & (flux > 10 ** (0.4 * (22.5 - profile.mag_z_max)))))
+        steps.append(("mag_z", flux.is_finite() & (flux > _flux(profile.mag_z_max))))
     if profile.maskbits_reject:
         bits = maskbits_value(profile.maskbits_reject)
         steps.append(("maskbits", (pl.col("maskbits").cast(pl.Int64) & bits) == 0))
@@ -147,10 +147,25 @@ def filters(profile: SelectionProfile, role: Role) -> list[tuple[str, pl.Expr]]:
     return steps
 
 
+def _flux(mag: float) -> float:
+    """Nanomaggies of an AB magnitude."""
+    return float(10 ** (0.4 * (22.5 - mag)))
+
+
+def flux_z_min(profile: SelectionProfile) -> float | None:
+    """A FLUX_Z that no object of the profile stays below; ``None`` where the profile implies none."""
+    return None if profile.dereddened or profile.mag_z_max is None else _flux(profile.mag_z_max) * (1 - 1e-6)
+
+
+def filter_columns(profile: SelectionProfile, role: Role) -> list[str]:
+    """The columns that the profile's filters look at, sorted."""
+    return sorted({name for _, expr in filters(profile, role) for name in expr.meta.root_names()})
+
+
 def passes(frame: pl.DataFrame, profile: SelectionProfile, role: Role) -> list[tuple[str, Bool]]:
     """Which rows pass each filter of the profile, filter by filter, without applying any."""
     steps = filters(profile, role)
-    need(frame, sorted({name for _, expr in steps for name in expr.meta.root_names()}), f"{profile.name} selection")
+    need(frame, filter_columns(profile, role), f"{profile.name} selection")
     flags = frame.select(expr.fill_null(False).alias(step) for step, expr in steps)
     return [(step, np.asarray(flags[step].to_numpy(), bool)) for step, _ in steps]
 

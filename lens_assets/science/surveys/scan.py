@@ -1,0 +1,465 @@
+"""The one pass over a sweep file that proves it: schema, bytes, identities, units, and which rows are usable objects.
+
+Everything that reads a sweep goes through :func:`prove`, so there is one set of guards, whatever is read. The file is read
+once, in blocks that stay in the cache while ``kernel`` sums their bytes, picks out the columns that are asked for and marks
+doubtful rows; the few marked rows are then judged here, by reasons that balance. What does not belong here: any cut of
+science, and derived columns (``derive``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lens_assets.science.errors import BadInput, Rejections
+from lens_assets.science.surveys import fitsfile, kernel, schema
+from lens_assets.science.surveys.layout import Tile, brick_of_id, tile_of_key
+from lens_assets.science.surveys.settings import Settings
+
+_BLOCK_BYTES = 1 << 20
+_BRICK_DEG = 0.25
+_IDENTITY = ("RELEASE", "BRICKID", "OBJID")
+_REFERENCES = ("", "T2", "GE", "L3")
+_SIZES = {"I": 2, "J": 4, "E": 4, "D": 8}
+_NATIVE = {"I": np.dtype("i2"), "J": np.dtype("i4"), "E": np.dtype("f4"), "D": np.dtype("f8")}
+TABLES = {"TYPE": schema.TYPES, "REF_CAT": _REFERENCES}
+"""Text columns kept as codes, and the texts that are expected in them."""
+
+Arrays = dict[str, npt.NDArray[Any]]
+Mask = npt.NDArray[np.bool_]
+I64 = npt.NDArray[np.int64]
+
+_NOTHING = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Rows to keep whole while the file goes by: a TYPE among ``types`` (or any), float32 columns above a bound, int16 columns
+    of at least a count."""
+
+    types: tuple[str, ...] | None = None
+    above: tuple[tuple[str, float], ...] = ()
+    least: tuple[tuple[str, int], ...] = ()
+
+    def offsets(self, at: dict[str, int]) -> tuple[npt.NDArray[Any], ...]:
+        """The same for the kernel: allowed codes of TYPE, offsets and bounds."""
+        allowed = np.zeros(256, bool)
+        allowed[: len(schema.TYPES)] = [self.types is None or t in self.types for t in schema.TYPES]
+        return (
+            allowed,
+            np.array([at[n] for n, _ in self.above], np.int64), np.array([v for _, v in self.above], np.float32),
+            np.array([at[n] for n, _ in self.least], np.int64), np.array([v for _, v in self.least], np.int64),
+        )  # fmt: skip
+
+
+@dataclass
+class Sweep:
+    """A sweep file that was proven usable, with the columns that were asked for (made by :func:`prove`).
+
+    ``columns`` holds native arrays of *all* ``n_rows`` rows of the file by FITS name; TYPE and REF_CAT are codes into
+    ``labels``. ``kept`` are the rows that are usable objects, in file order; ``rejections`` count the others by reason.
+    """
+
+    path: Path
+    tile: Tile
+    fields: dict[str, schema.Field]
+    offset: int
+    n_rows: int
+    width: int
+    columns: Arrays
+    labels: dict[str, list[str]]
+    kept: I64
+    rejections: Rejections
+    bricks: dict[int, str]
+    """Name of every brick in the file."""
+    turned: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    """Rows whose RA is 360, read as 0."""
+    held: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    """Rows that were kept whole while the file went by, rising; ``held_bytes`` are theirs."""
+    held_bytes: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), np.uint8))
+
+    def read(self, name: str, rows: I64 | None = None) -> npt.NDArray[Any]:
+        """A column (native; BRICKNAME as bytes) of the given rows of the file, or of all: from memory or the file."""
+        if name not in self.columns:
+            wanted = self.gather([name], rows) if rows is not None else _stream(self, (name,))
+            self.columns |= wanted if rows is None else {}
+            return wanted[name]
+        return self.columns[name] if rows is None else self.columns[name][rows]
+
+    def gather(self, names: Iterable[str], rows: I64) -> Arrays:
+        """Columns of a few rows, read from the file at once."""
+        names = list(names)
+        missing = [n for n in names if n not in self.columns]
+        out: Arrays = {n: self.columns[n][rows] for n in names if n in self.columns}
+        if missing:
+            out |= self._from_file(missing, rows)
+        return out
+
+    def _from_file(self, names: list[str], rows: I64) -> Arrays:
+        taken = self._bytes(rows)
+        columns = _Columns(self.fields, names, len(rows))
+        columns.fill(taken.reshape(-1), len(rows), self.width, 0)
+        out = columns.arrays()
+        for name in names:
+            if self.fields[name].letter == "A":
+                start = self.fields[name].offset
+                text = np.ascontiguousarray(taken[:, start : start + self.fields[name].size])
+                out[name] = text.view(f"S{self.fields[name].size}").reshape(-1)
+        if "RA" in out and len(self.turned):
+            out["RA"][np.isin(rows, self.turned)] = 0.0
+        for name in TABLES:
+            if name in out:
+                out[name] = self._coded(name, out[name])
+        return out
+
+    def _bytes(self, rows: I64) -> npt.NDArray[np.uint8]:
+        """Whole rows as they lie in the file: those held from memory, or all from the file."""
+        at = np.searchsorted(self.held, rows)
+        if len(self.held) and (self.held[np.minimum(at, len(self.held) - 1)] == rows).all():
+            return self.held_bytes[at]
+        if not len(rows):
+            return np.empty((0, self.width), np.uint8)
+        whole = np.memmap(self.path, f"V{self.width}", mode="r", offset=self.offset, shape=(self.n_rows,))
+        return whole[rows].view(np.uint8).reshape(len(rows), self.width)
+
+    def _coded(self, name: str, text: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Codes of byte texts; a text that is new gets a new label."""
+        kinds, inverse = np.unique(text, return_inverse=True)
+        labels = self.labels[name]
+        codes = []
+        for kind in kinds:
+            clean = kind.replace(b"\0", b" ").decode("ascii", "replace").strip()
+            if clean not in labels:
+                labels.append(clean)
+            codes.append(labels.index(clean))
+        return np.array(codes, np.uint32)[inverse] if len(kinds) else np.empty(0, np.uint32)
+
+
+class _Columns:
+    """Arrays of the numeric columns by size, as the kernel fills them."""
+
+    def __init__(self, fields: dict[str, schema.Field], names: Iterable[str], rows: int) -> None:
+        numeric = [n for n in names if fields[n].letter in _SIZES]
+        self.names = {size: [n for n in numeric if _SIZES[fields[n].letter] == size] for size in (2, 4, 8)}
+        self.at = {size: np.array([fields[n].offset for n in group], np.int64) for size, group in self.names.items()}
+        self.out = {size: np.empty((len(group), rows), f"u{size}") for size, group in self.names.items()}
+        self.letters = {n: fields[n].letter for n in numeric}
+
+    def flat(self) -> tuple[npt.NDArray[Any], ...]:
+        """Offsets and arrays by size, in the order the kernel takes them."""
+        return tuple(a for size in (2, 4, 8) for a in (self.at[size], self.out[size]))
+
+    def fill(self, raw: npt.NDArray[np.uint8], n: int, width: int, row: int) -> None:
+        """Take the columns out of ``n`` rows of the file."""
+        kernel.extract(raw, n, width, row, *self.flat())
+
+    def arrays(self) -> Arrays:
+        return {
+            name: self.out[size][k].view(_NATIVE[self.letters[name]])
+            for size, group in self.names.items()
+            for k, name in enumerate(group)
+        }
+
+
+def prove(
+    path: Path,
+    tile: str,
+    settings: Settings | None = None,
+    columns: Iterable[str] = (),
+    hold: Hold | None = None,
+) -> Sweep:
+    """Read a sweep once and prove it; ``columns`` (FITS names) are kept for all rows.
+
+    ``hold`` says which rows will probably be wanted whole. It only saves time; any row can be had.
+
+    Raises :class:`BadInput` as :func:`~lens_assets.science.surveys.sweeps.read_sweep` says.
+    """
+    settings, footprint = settings or Settings(), tile_of_key(tile)
+    with fitsfile.opened(path, verify_datasum=False) as hdus:
+        table = schema.table_hdu(hdus, path)
+        fields = schema.fields_of(table.header, path)
+        schema.check_columns(fields, path)
+        info, number = table.fileinfo(), hdus.index(table)
+        sweep = Sweep(
+            path, footprint, fields, int(info["datLoc"]), int(table.header["NAXIS2"]), int(table.header["NAXIS1"]),
+            {}, {name: list(known) for name, known in TABLES.items()}, np.empty(0, np.int64), Rejections(), {},
+        )  # fmt: skip
+        pass_ = _Pass(sweep, columns, int(info["datSpan"]), hold)
+        if settings.verify_datasum:
+            fitsfile.verify(hdus, path, leave_out=number)
+            fitsfile.check_sum(pass_.sum, table.header, number, path)
+    runs = pass_.runs
+    schema.check_release(runs["release"], runs["row"], settings.release_series, path)
+    sweep.bricks = _brick_names(sweep, runs)
+    _check_types(sweep)
+    for stem, like in (("PSFDEPTH", pass_.psf_like), ("GALDEPTH", pass_.gal_like)):
+        if like:  # g looks like magnitudes: look at all three bands
+            schema.check_depth_units({f"{stem}_{b}": sweep.read(f"{stem}_{b}") for b in "GRZ"}, path)
+    _clean(sweep, pass_, settings)
+    return sweep
+
+
+class _Pass:
+    """What one reading of the file found."""
+
+    def __init__(self, sweep: Sweep, columns: Iterable[str], span: int, hold: Hold | None) -> None:
+        f, n, width = sweep.fields, sweep.n_rows, sweep.width
+        at = {name: f[name].offset for name in schema.NEEDED}
+        numeric = _Columns(f, [c for c in dict.fromkeys(columns) if c not in TABLES], n)
+        codes = {name: np.empty(n, np.uint8) for name in TABLES}
+        tables = [_text_table(known, f[name].size) for name, known in TABLES.items()]
+        where = np.array([(at[name], f[name].size) for name in TABLES], np.int64).T.copy()
+        self.marked = np.empty(n, bool)
+        found = np.empty((n, len(kernel.RUN)), np.int64)
+        identity = np.array([at["RELEASE"], at["BRICKID"], at["BRICKNAME"], f["BRICKNAME"].size, at["OBJID"]], np.int64)
+        place, t = np.array([at["RA"], at["DEC"]], np.int64), sweep.tile
+        box = np.array([t.ra_min, t.ra_min + 5, t.dec_min, t.dec_min + 5], float)
+        depth = np.array([at["PSFDEPTH_G"], at["GALDEPTH_G"]], np.int64)
+        guards = (identity, place, box, *_side_by_side([at[name] for name in schema.FINITE]), depth)
+        dup, held = schema.TYPES.index("DUP"), hold.offsets(at) if hold else None
+        size = max(_BLOCK_BYTES // max(width, 1) // 4, 1) * 4  # rows whose bytes are whole 32-bit words
+
+        def work(file: int, rows: range) -> list[_Block]:
+            buffer, some = np.empty(size * width + 8, np.uint8), np.empty(size, np.int64)
+            made = []
+            for row in rows:
+                m = min(size, n - row)
+                facts = np.zeros(len(kernel.FACTS), np.int64)
+                extras = (-m * width) % 4
+                _fill(file, buffer, m * width + extras, sweep.offset + row * width, sweep.path)
+                total = kernel.block(
+                    buffer, m, width, row, extras, *where, *tables, *codes.values(), *numeric.flat(), *guards, dup,
+                    self.marked, found[row:], facts,
+                )  # fmt: skip
+                bytes_ = _NOTHING, np.empty((0, width), np.uint8)
+                if held is not None:
+                    k = kernel.hold(buffer, m, width, row, codes["TYPE"], *held, some)
+                    bytes_ = some[:k] + row, buffer[: m * width].reshape(m, width)[some[:k]]
+                made.append(_Block(int(total), facts, found[row : row + facts[0]].copy(), *bytes_))
+            return made
+
+        with open(sweep.path, "rb", buffering=0) as stream:
+            starts = range(0, n, size)
+            share = -(-len(starts) // min(_threads(), max(len(starts) // 4, 1))) or 1
+            parts = [starts[i : i + share] for i in range(0, len(starts), share)]
+            with ThreadPoolExecutor(max(len(parts), 1)) as pool:
+                blocks = [b for done in pool.map(lambda part: work(stream.fileno(), part), parts) for b in done]
+            total, at_byte = sum(b.sum for b in blocks), n * width + (-n * width) % 4
+            tail = np.empty(
+                _BLOCK_BYTES, np.uint8
+            )  # what is left of the last block of the file, and a heap if there is one
+            for start in range(at_byte, span, _BLOCK_BYTES):
+                length = min(span - start, _BLOCK_BYTES)
+                _fill(stream.fileno(), tail, length, sweep.offset + start, sweep.path)
+                total += int(kernel.word_sum(tail, length))
+        self.sum = fitsfile.folded(total)
+        sweep.columns = numeric.arrays() | codes
+        if blocks:
+            sweep.held, sweep.held_bytes = (
+                np.concatenate([getattr(b, k) for b in blocks]) for k in ("held", "held_bytes")
+            )
+        facts = np.sum([b.facts for b in blocks], axis=0) if blocks else np.zeros(len(kernel.FACTS), np.int64)
+        seen = dict(zip(kernel.FACTS, facts.tolist(), strict=True))
+        self.psf_like = schema.like_magnitudes(seen["psf_positive"], seen["psf_magnitude"])
+        self.gal_like = schema.like_magnitudes(seen["gal_positive"], seen["gal_magnitude"])
+        runs = np.concatenate([b.runs for b in blocks] or [found[:0]])
+        self.runs = dict(zip(kernel.RUN, runs.T.copy(), strict=True))
+        self.ordered = not seen["disorder"] and _each_brick_once(self.runs)
+
+
+class _Block(NamedTuple):
+    """What the kernel found in a block of rows."""
+
+    sum: int
+    facts: I64
+    runs: I64
+    held: I64
+    held_bytes: npt.NDArray[np.uint8]
+
+
+def _threads() -> int:
+    """As many as polars may use here (POLARS_MAX_THREADS): one knob for all that runs in threads."""
+    return int(pl.thread_pool_size())
+
+
+def _side_by_side(offsets: list[int]) -> tuple[I64, I64]:
+    """Offsets of float32 columns as (first of two neighbours, alone)."""
+    pairs: list[int] = []
+    singles: list[int] = []
+    for at in sorted(offsets):
+        if singles and singles[-1] == at - 4:
+            pairs.append(singles.pop())
+        else:
+            singles.append(at)
+    return np.array(pairs, np.int64), np.array(singles, np.int64)
+
+
+def _packed(known: Iterable[str], size: int, fill: bytes = b" ") -> list[int]:
+    """Texts as the kernel sees them in a column of ``size`` bytes; -1 for one that does not fit."""
+    return [int.from_bytes(t.encode().ljust(size, fill), "big") if len(t) <= size else -1 for t in known]
+
+
+def _text_table(known: Iterable[str], size: int) -> npt.NDArray[np.uint64]:
+    """(text, code), padded with blanks or with NUL as FITS allows both."""
+    lines = {(v, k) for fill in (b" ", b"\0") for k, v in enumerate(_packed(known, size, fill)) if v >= 0}
+    return np.array(sorted(lines), np.uint64)
+
+
+def _fill(file: int, buffer: npt.NDArray[np.uint8], size: int, offset: int, path: Path) -> None:
+    view, got = buffer.data[:size], 0
+    while got < size:
+        n = os.preadv(file, [view[got:]], offset + got)
+        if not n:
+            raise BadInput(f"truncated: the file ended {size - got} bytes early while it was read", file=str(path))
+        got += n
+
+
+def _each_brick_once(runs: dict[str, I64]) -> bool:
+    """Whether every (RELEASE, BRICKID) is one stretch of the file with rising OBJID: then no identity is there twice."""
+    brick = runs["release"] << 32 | runs["brickid"]
+    goes_on = np.zeros(len(brick), bool)
+    goes_on[1:] = (brick[1:] == brick[:-1]) & (runs["first_objid"][1:] > runs["last_objid"][:-1])
+    starts = np.sort(brick[~goes_on])
+    return bool((starts[1:] != starts[:-1]).all())
+
+
+def _brick_names(sweep: Sweep, runs: dict[str, I64]) -> dict[int, str]:
+    """BRICKID -> name; every BRICKNAME must be the one of its BRICKID on the closed-form grid."""
+    ids, first, inverse = np.unique(runs["brickid"], return_index=True, return_inverse=True)
+    names: dict[int, str] = {}
+    for brickid, at in zip(ids.tolist(), first.tolist(), strict=True):
+        try:
+            names[brickid] = brick_of_id(brickid).name
+        except BadInput as fault:
+            raise BadInput(str(fault), file=str(sweep.path), column="BRICKID", row=int(runs["row"][at])) from fault
+    size = sweep.fields["BRICKNAME"].size
+    expected = np.array(_packed(names.values(), size)).astype(np.int64)
+    for at in np.flatnonzero(runs["name"] != expected[inverse]) if len(ids) else ():
+        got = int(runs["name"][at]).to_bytes(8, "big", signed=True)[-size:].decode("ascii", "replace").strip(" \0")
+        brickid, row = int(runs["brickid"][at]), int(runs["row"][at])
+        if got != names[brickid]:
+            message = f"BRICKID {brickid} is brick {names[brickid]}, not {got!r}"
+            raise BadInput(message, file=str(sweep.path), column="BRICKNAME", row=row)
+    return names
+
+
+def _check_types(sweep: Sweep) -> None:
+    """Texts that the kernel did not know: blanks in front are forgiven, an unknown TYPE is not."""
+    for name in TABLES:
+        codes = sweep.columns[name]
+        rows = np.flatnonzero(codes == kernel.UNKNOWN)
+        if not len(rows):
+            continue
+        del sweep.columns[name]
+        fresh = sweep.gather([name], rows)[name]
+        if name == "TYPE" and (unknown := np.flatnonzero(fresh >= len(schema.TYPES))).size:
+            row, kind = int(rows[unknown[0]]), sweep.labels[name][int(fresh[unknown[0]])]
+            hint = "; COMP and SIMP belong to DR8 and earlier" if kind in ("COMP", "SIMP") else ""
+            raise BadInput(
+                f"unknown type {kind!r} (DR10 has {', '.join(schema.TYPES)}){hint}",
+                file=str(sweep.path), column="TYPE", row=row,
+            )  # fmt: skip
+        sweep.columns[name] = codes.astype(np.uint32)
+        sweep.columns[name][rows] = fresh
+
+
+def _clean(sweep: Sweep, found: _Pass, settings: Settings) -> None:
+    """Which rows stay. Reasons, in order (a row counts under its first): coordinates not finite, or not on the sky;
+    TYPE DUP; photometry not finite; repeated row; outside the tile. Only marked rows can fail any but the repetition."""
+    rows = np.flatnonzero(found.marked)
+    a = sweep.gather(("RA", "DEC", "TYPE", *schema.FINITE), rows)
+    keep, rejections = np.ones(len(rows), bool), sweep.rejections
+
+    def reject(bad: Mask, reason: str) -> None:
+        rejections.add(reason, int((bad & keep).sum()))
+        keep[bad] = False
+
+    ra, dec = a["RA"].copy(), a["DEC"]
+    reject(~(np.isfinite(ra) & np.isfinite(dec)), "coordinates not finite")
+    turned = keep & (ra == 360)
+    ra[turned], sweep.turned = 0.0, rows[turned]
+    if "RA" in sweep.columns:
+        sweep.columns["RA"][sweep.turned] = 0.0
+    reject((ra < 0) | (ra > 360) | (np.abs(dec) > 90), "coordinates not on the sky")
+    reject(a["TYPE"] == schema.TYPES.index("DUP"), "TYPE DUP")
+    for name in schema.FINITE:
+        reject(~np.isfinite(a[name]), f"{name} not finite")
+    kept = np.ones(sweep.n_rows, bool)
+    kept[rows[~keep]] = False
+    if not found.ordered:
+        repeated = _repeats(sweep, np.flatnonzero(kept))
+        rejections.add("repeated row", len(repeated))
+        kept[repeated] = False
+        keep &= kept[rows]
+    outside = _outside(sweep, rows[keep], ra[keep], dec[keep], int(kept.sum()), settings)
+    rejections.add("outside the tile", len(outside))
+    kept[outside] = False
+    sweep.kept = np.flatnonzero(kept)
+
+
+def _repeats(sweep: Sweep, rows: I64) -> I64:
+    """Later copies of a row; the same identity on *different* values is no copy but a damaged file."""
+    release, brickid, objid = (sweep.read(name)[rows].astype(np.int64) for name in _IDENTITY)
+    key = ((release - release.min(initial=0)) << 20 | brickid) << 32 | (objid + (1 << 31))
+    order = np.argsort(key, kind="stable")
+    same = key[order[1:]] == key[order[:-1]]
+    first, second = rows[order[:-1][same]], rows[order[1:][same]]
+    a, b = (sweep.gather(schema.NEEDED, pair) for pair in (first, second))
+    for name in schema.NEEDED:
+        different = np.flatnonzero(a[name] != b[name])
+        if len(different):
+            x, y = int(first[different[0]]), int(second[different[0]])
+            identity = "-".join(str(b[n][different[0]]) for n in _IDENTITY)
+            raise BadInput(
+                f"{identity} stands for two different objects (rows {x} and {y} differ in {name})",
+                file=str(sweep.path), column="OBJID", row=y,
+            )  # fmt: skip
+    return np.asarray(second, np.int64)
+
+
+def _outside(
+    sweep: Sweep, rows: I64, ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64], n_keep: int, settings: Settings
+) -> I64:
+    """Those of ``rows`` more than a brick beyond the tile; too many of all ``n_keep`` mean another file or unit."""
+    tile = sweep.tile
+    margin_ra = _BRICK_DEG / np.maximum(np.cos(np.radians(np.clip(dec, -89.9, 89.9))), 1e-3)
+    in_dec = (dec >= tile.dec_min - _BRICK_DEG) & (dec <= tile.dec_min + 5 + _BRICK_DEG)
+
+    def inside(ra: npt.NDArray[np.float64]) -> Mask:
+        off = np.abs((ra - (tile.ra_min + 2.5) + 180) % 360 - 180)
+        return np.asarray(in_dec & (off <= 2.5 + margin_ra), bool)
+
+    out = np.flatnonzero(~inside(ra))
+    if len(out) > settings.max_outside_fraction * n_keep:
+        at = out[0]
+        message = f"{len(out)} of {n_keep} objects lie outside tile {tile.key} (first: RA {ra[at]}, Dec {dec[at]})"
+        if (ra <= 24).all() and inside(ra * 15).sum() > 0.5 * n_keep:
+            message += "; RA looks like hours: the release has degrees"
+        elif inside(np.degrees(ra)).sum() > 0.5 * n_keep:
+            message += "; RA looks like radians: the release has degrees"
+        raise BadInput(message, file=str(sweep.path), column="RA", row=int(rows[at]))
+    return np.asarray(rows[out], np.int64)
+
+
+def _stream(sweep: Sweep, names: tuple[str, ...]) -> Arrays:
+    """Numeric columns of all rows by another reading of the file."""
+    columns = _Columns(sweep.fields, names, sweep.n_rows)
+    size = max(_BLOCK_BYTES // max(sweep.width, 1), 1)
+    buffer = np.empty(size * sweep.width, np.uint8)
+    with open(sweep.path, "rb", buffering=0) as stream:
+        for row in range(0, sweep.n_rows, size):
+            m = min(size, sweep.n_rows - row)
+            _fill(stream.fileno(), buffer, m * sweep.width, sweep.offset + row * sweep.width, sweep.path)
+            columns.fill(buffer, m, sweep.width, row)
+    out = columns.arrays()
+    if "RA" in out:
+        out["RA"][sweep.turned] = 0.0
+    return out
