@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -151,3 +152,15 @@ def real_stamps() -> list[dict[str, Any]]:
     if not files:
         pytest.skip(f"no real stamps in {folder}; point LENS_ASSETS_REAL_DATA at a folder with stamps/*.npz")
     return [dict(np.load(file)) for file in files]
+
+
+@pytest.fixture(scope="session")
+def viewer_server() -> Any:
+    """The module of the misbehaving service."""
+    path = Path(__file__).parent / "viewer_server.py"
+    spec = importlib.util.spec_from_file_location("viewer_server", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -6,7 +6,7 @@ the list of rejected stamps, so the digest of these settings is part of what a s
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -67,11 +67,47 @@ def refuse_mismatch(trained: NormalisationSpec, asked: NormalisationSpec) -> Non
         )
 
 
-class Settings(BaseModel):
-    """Cutouts: geometry, quality rules and normalisation."""
+class ViewerSettings(BaseModel):
+    """How stamps are asked of the survey's viewer service (``viewer``, ``viewer_fetch``).
+
+    ``mode``: ``subimage`` asks for slices of the coadds as they are, with their true inverse variance, and cuts the
+    stamp here: the pixels of a brick slice. ``cutout`` asks for the service's resampled stamps (a second Lanczos-3), whose
+    noise differs from a brick's by 7 % in scatter and 0.08 in lag-1 correlation.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    base_url: str = Field("https://www.legacysurvey.org/viewer", pattern=r"^https?://[^\s?#]+$")
+    layer: str = Field("ls-dr10-south", pattern=r"^[A-Za-z0-9._-]+$", description="DECam only; `ls-dr10` is not")
+    mode: Literal["subimage", "cutout"] = "subimage"
+    margin: int = Field(2, ge=1, le=20, description="px asked for beyond the stamp on each side, mode subimage")
+    max_zero: float = Field(0.5, gt=0, le=1, description="largest share of exact zeros of a plane before it is empty")
+    rate: float = Field(1.0, gt=0, le=50, description="requests per second, all workers together")
+    burst: int = Field(1, ge=1, description="requests that may start at once")
+    workers: int = Field(4, ge=1, le=16, description="requests under way at once; the service answers in ~14 s")
+    connect_timeout: float = Field(10.0, gt=0, description="s")
+    read_timeout: float = Field(120.0, gt=0, description="s without a byte")
+    attempts: int = Field(6, ge=1, description="tries of one position in one run")
+    backoff: float = Field(2.0, ge=0, description="s; doubles with every try, jittered by the identity")
+    backoff_max: float = Field(120.0, ge=0, description="s; longest wait of our own")
+    retry_after_max: float = Field(900.0, ge=0, description="s; a server that asks for more ends the run")
+    give_up_after: int = Field(10, ge=1, description="positions in a row that the server fails before the run ends")
+    max_unanswered: float = Field(
+        0.01, ge=0, le=1, description="largest share of positions without an answer in a shard"
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """What can change pixels; pace and patience cannot."""
+        return self.model_dump(mode="json", include={"base_url", "layer", "mode", "margin", "max_zero"})
+
+
+class Settings(BaseModel):
+    """Cutouts: source, geometry, quality rules and normalisation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Literal["brick", "viewer"] = Field("brick", description="one source for every stamp of a sample")
+    viewer: ViewerSettings = ViewerSettings()
     size: int = Field(101, ge=33, description="pixels on a side; odd, so that there is a centre pixel")
     bands: tuple[str, ...] = Field(BANDS, description="plane order")
     core_radius: float = Field(8.0, gt=0, description="px; one invalid pixel at r < this rejects the stamp")
@@ -93,4 +129,5 @@ class Settings(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 of every field that can change a shard's bytes, and of the version of the cutting code."""
-        return digest("cutouts", CUT_VERSION, self.model_dump(mode="json", exclude={"bootstrap_draws"}))
+        plain = self.model_dump(mode="json", exclude={"bootstrap_draws", "viewer"})
+        return digest("cutouts", CUT_VERSION, plain, self.viewer.identity() if self.source == "viewer" else None)

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from lens_assets.science.columns.cutouts import CUTOUT_REJECTED
-from lens_assets.science.cutouts.cut import BrickLike, cut_brick, empty_index, empty_rejected
+from lens_assets.science.cutouts.cut import F32, BrickLike, cut_brick, empty_index, empty_rejected
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.hashing import digest
@@ -75,7 +75,7 @@ def write_shard(
     home = draft.folder.parent if work is None else Path(work)
     folder = home / f".parts-{settings.digest[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
+    sweep(folder)
 
     bricks = rows.partition_by("brickname", as_dict=True, maintain_order=True)
     jobs = [(str(key[0]), part) for key, part in sorted(bricks.items())]
@@ -97,7 +97,8 @@ def write_shard(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    facts = _assemble(draft, [parts[name] for name, _ in jobs], rows.height, settings)
+    facts = assemble(draft, [parts[name] for name, _ in jobs], rows.height, settings)
+    draft.facts["bricks"] = facts["bricks"] = len(jobs)
     if work is not None:
         shutil.rmtree(home, ignore_errors=True)
     return facts
@@ -111,8 +112,13 @@ def make_part(work: Path, release: ReleaseLike, brickname: str, rows: pl.DataFra
     final = work / f"{brickname}-{key[:24]}"
     if final.is_dir():
         return final
-    images, invvar, index, rejected = cut_brick(brick, rows, settings)
-    scratch = work / f".new-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    save_part(final, *cut_brick(brick, rows, settings))
+    return final
+
+
+def save_part(final: Path, images: F32, invvar: F32, index: pl.DataFrame, rejected: pl.DataFrame) -> None:
+    """Write a part whole or not at all: into a scratch folder, synced, then renamed to ``final``."""
+    scratch = final.parent / f".new-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     scratch.mkdir()
     try:
         np.save(scratch / IMAGE, images)
@@ -130,10 +136,10 @@ def make_part(work: Path, release: ReleaseLike, brickname: str, rows: pl.DataFra
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return final
 
 
-def _assemble(draft: Draft, parts: list[Path], n_in: int, settings: Settings) -> dict[str, Any]:
+def assemble(draft: Draft, parts: list[Path], n_in: int, settings: Settings) -> dict[str, Any]:
+    """Put parts together as a shard in the order of ``galaxy_id``; facts as :func:`write_shard` returns them."""
     pieces = [pl.read_parquet(part / f"{INDEX}.parquet").with_columns(part=pl.lit(k)) for k, part in enumerate(parts)]
     index = pl.concat(pieces or [empty_index(settings).with_columns(part=pl.lit(0))]).sort("galaxy_id")
     lost = [pl.read_parquet(part / f"{REJECTED}.parquet") for part in parts]
@@ -158,7 +164,6 @@ def _assemble(draft: Draft, parts: list[Path], n_in: int, settings: Settings) ->
         "rows_in": n_in,
         "rows": index.height,
         "rejected": tally.counts,
-        "bricks": len(parts),
         "stamp": list(shape[1:]),
         "settings": settings.digest,
         "normalisation": settings.normalisation.digest,
@@ -167,7 +172,7 @@ def _assemble(draft: Draft, parts: list[Path], n_in: int, settings: Settings) ->
     return facts
 
 
-def _sweep(work: Path) -> None:
+def sweep(work: Path) -> None:
     """Remove half-made parts of processes that are gone."""
     for path in work.glob(".new-*"):
         try:
