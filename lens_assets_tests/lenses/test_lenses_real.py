@@ -11,6 +11,8 @@ import pytest
 
 from lens_assets.science.lenses import lenscat, mapping
 from lens_assets.science.lenses.channels import read_channel
+from lens_assets.science.lenses.conflicts import conflicts
+from lens_assets.science.lenses.overlap import overlap_matrix, summary
 from lens_assets.science.lenses.registry import build_registry
 from lens_assets.science.storage import sha256_file
 
@@ -72,13 +74,46 @@ def test_lenscat_has_435_confident_and_4669_probable_desi_rows():
     assert "ligo" not in sys.modules
 
 
-def test_the_imaging_papers_are_one_family_and_unite_without_loss():
-    read_all = [read(real(name)) for name in PUBLISHED]
-    united = pl.concat([frame for frame, _, _ in read_all])
-    registry = build_registry(united, [rules for _, _, rules in read_all])
-    assert registry["n_members"].sum() == 342 + 1312 + 1895 + 811 + 6302
+def united(paths):
+    """Channels, mappings, registry and report of some files; the counts are printed (pytest -s)."""
+    read_all = [(*read(path), path) for path in paths]
+    rules = [mapping_ for _, _, mapping_, _ in read_all]
+    channels = pl.concat([frame for frame, _, _, _ in read_all])
+    registry = build_registry(channels, rules)
+    report = conflicts(channels, registry, rules)
+    for frame, rejections, _, path in read_all:
+        sys.stdout.write(f"{path.name}: {frame.height} rows, rejected {rejections.counts}\n")
+    sys.stdout.write(f"{summary(registry, report)}\n{overlap_matrix(registry)}\n")
+    return channels, rules, registry, report
+
+
+def test_the_published_tables_unite_into_one_registry_with_these_counts():
+    channels, rules, registry, report = united([real(name) for name in PUBLISHED])
+    counts = summary(registry, report)
+    assert (counts["systems"], counts["rows"]) == (10_147, 342 + 1312 + 1895 + 811 + 6302)
+    assert counts["by_tier"] == {"A": 481, "B": 933, "none": 8733}
+    assert counts["by_channels"] == {"1": 9730, "2": 415, "3": 2}
+    assert (counts["trains"], counts["independent"]) == (4354, 0)
+    assert counts["conflicts"] == {"grade": 3, "twice": 81}
+    names = ("huang2020", "huang2021", "inchausti2025", "literature", "storfer2024")
+    assert overlap_matrix(registry).rows() == [
+        ("huang2020", 342, 0, 0, 41, 4), ("huang2021", 0, 1312, 0, 118, 1), ("inchausti2025", 0, 0, 811, 63, 0),
+        ("literature", 41, 118, 63, 6207, 194), ("storfer2024", 4, 1, 0, 194, 1894),
+    ]  # fmt: skip
+    assert overlap_matrix(registry).columns == ["channel", *names]
+    assert build_registry(channels.sample(fraction=1, shuffle=True, seed=1), rules[::-1]).equals(registry)
+
+
+def test_lenscat_repeats_the_papers_and_51_systems_of_the_fourth():
+    _, _, registry, report = united([*(real(name) for name in PUBLISHED), lenscat_file()])
+    counts = summary(registry, report)
+    assert (counts["systems"], counts["rows"]) == (11_837, 10_662 + 5104)
+    assert counts["by_tier"] == {"A": 608, "B": 4823, "none": 6406}
+    row = overlap_matrix(registry).filter(pl.col("channel") == "lenscat").row(0)
+    assert row == ("lenscat", 300, 1223, 51, 5104, 246, 1781)
+    assert counts["conflicts"]["z_lens"] == int(registry["conflict_z"].sum()) == 119
+    assert counts["conflicts"]["grade"] == 2332  # grade C of a paper, "probable" in the compilation
     assert not registry["independent"].any()
-    assert registry.filter(pl.col("n_members") > 1).height > 100
 
 
 def test_where_lenscat_is_absent_the_error_says_how_to_get_it(monkeypatch):

@@ -26,6 +26,8 @@ _MISSING = {"", "-", "--", "---", "nan", "null", "none", "n/a", "na", "not measu
 _SEPARATORS = re.compile(r"\s*(?:\||;|(?<!±)/(?!-)|,\s+|,(?=\d*\.\d))\s*|\s+(?:and|or|&)\s+")
 _LIMIT, _DOUBT, _FOOTNOTE = re.compile(r"^[<>≤≥≲≳]"), re.compile(r"^(?:~|≈|∼|ca?\.)\s*"), re.compile(r"[?*†‡]+.*$|:$")
 MAX_REDSHIFT = 20.0
+ROUNDING = 1e-3
+"""Values of a cell this close, over 1 + value, are one value in two roundings (``0.73 | 0.7300367``)."""
 
 SEVERAL = "several values, the first is used"
 LIMIT = "a limit, not used"
@@ -92,7 +94,7 @@ def reading(text: str, most: float = MAX_REDSHIFT) -> Reading:
             values.append(value)
     distinct = tuple(dict.fromkeys(values))
     value = distinct[0] if distinct else math.nan
-    if len(distinct) > 1:
+    if distinct and max(distinct) - min(distinct) > ROUNDING * (1 + value):
         return Reading(value, distinct, SEVERAL)
     order = (UNCERTAIN, LIMIT, BEYOND, UNREADABLE) if distinct else (LIMIT, BEYOND, UNREADABLE)
     return Reading(value, distinct, next((fault for fault in order if fault in faults), ""))
