@@ -7,14 +7,16 @@ import gzip
 import polars as pl
 import pytest
 from astropy.table import Table
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lens_assets.science.columns.lenses import LENS_CHANNEL
 from lens_assets.science.errors import BadInput
 from lens_assets.science.lenses import mapping, values
 from lens_assets.science.lenses.channels import DISAGREE, REPEATED, note, read_channel, split_note
 from lens_assets.science.lenses.delivered import copies
 from lens_assets.science.lenses.registry import build_registry
+from lens_assets.science.negatives.exclusion import near_known
 
 HEADER = "name,RA,DEC,grade\n"
 ROW = "L1,10.25,-3.5,A\n"
@@ -220,3 +222,51 @@ def test_lists_that_share_most_places_or_are_short_are_no_copies(tmp_path):
 
 def test_an_encoding_nobody_asked_for_does_not_hide_binary_zeros(tmp_path):
     assert "binary" in str(refused(tmp_path, (HEADER + ROW).encode("utf-16-le")))
+
+
+odd_cells = st.sampled_from(
+    ["10.5", "-3.5", "361", "95", "", "nan", "--", "10:20:30", "-05 12.5", "ten", "1e400", "0.3, 0.5", ">1", "A", "Z", "é",
+     '"', '"open', "10;11", "\t", "#", "\u2212 5", "0x10", "1_0", "\u0663.\u0664", "inf", "NaN", "a\x85b"]
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.lists(odd_cells, min_size=4, max_size=7), max_size=6),
+    st.sampled_from(["auto", "deg", "hours", "sexagesimal"]),
+)
+def test_whatever_a_table_holds_it_is_read_in_balance_or_refused_with_its_name(tmp_path, rows, unit):
+    path = tmp_path / "fuzzed.csv"
+    path.write_text("name,RA,DEC,grade,spec_z\n" + "".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
+    rules = mapping.load_mapping("huang2021").model_copy(
+        update={"units": mapping.Units(ra=unit), "unsure": ("z_lens",)}
+    )  # fmt: skip
+    fault = None
+    try:
+        frame, rejections = read_channel(path, rules)
+    except BadInput as refusal:
+        fault = refusal
+    if fault is not None:
+        assert fault.file == str(path)
+        return
+    assert frame.height > 0
+    assert LENS_CHANNEL.violations(frame) == []
+    assert frame["ra"].is_between(0, 360, closed="left").all()
+    assert frame["dec"].is_between(-90, 90).all()
+    assert frame.height + rejections.total > frame["row"].max()
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300), st.sampled_from(["csv", "fits", "parquet", "ecsv", "vot", "csv.gz"]))
+def test_bytes_that_are_no_table_are_refused_with_the_name_of_the_file(tmp_path, raw, ending):
+    path = tmp_path / f"huang2020.{ending}"
+    path.write_bytes(raw)
+    with pytest.raises(BadInput) as caught:
+        read_channel(path, mapping.load_mapping("huang2020"))
+    assert caught.value.file == str(path)
+
+
+def test_a_known_no_lens_is_neither_a_positive_nor_a_negative():
+    table = pl.DataFrame({"system_id": ["S"], "ra": [10.0], "dec": [1.0], "label": ["not_lens"], "tier": ["none"]})
+    objects = pl.DataFrame({"ra": [10.0, 10.0], "dec": [1.0 + 10 / 3600, 1.0 + 12 / 3600]})
+    assert near_known(objects, table, 11.0).tolist() == [True, False]
