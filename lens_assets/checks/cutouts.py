@@ -7,6 +7,7 @@ import polars as pl
 from lens_assets.assets.cutouts import cutout_quality, cutouts
 from lens_assets.checks.gate import Outcome, gate
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.cutouts import source
 from lens_assets.science.splits import checks
 from lens_assets.science.storage import Artefact
 
@@ -40,10 +41,31 @@ def _digests(artefact: Artefact, workspace: Workspace) -> Outcome:
 
 
 def _one_source(artefact: Artefact, workspace: Workspace) -> Outcome:
-    sources = artefact.facts["sources"]
-    kinds = {key.split(": ", 1)[1] for key in sources}
-    problems = [f"stamps come from several readers: {sources}"] if len(kinds) > 1 else []
-    return Outcome(problems, {"sources": dg.MetadataValue.json(sources)})
+    sources = artefact.facts.get("sources", {})
+    return Outcome(source.mixed_sources(sources), {"sources": dg.MetadataValue.json(sources)})
+
+
+def _noise(artefact: Artefact, workspace: Workspace) -> Outcome:
+    found = artefact.facts["noise"]
+    if found["verdict"] == "insufficient":  # a rehearsal of a few lenses; the column `source` is judged all the same
+        return Outcome([], {"verdict": "insufficient", "n": found["n"], "n_pos": found["n_pos"]})
+    text = (
+        f"the background's correlation alone separates the classes: AUC {found['auc']:.3f} (68 %: {found['lo68']:.3f} to "
+        f"{found['hi68']:.3f}, n {found['n']}); {found['rule']} {found['bar']:.2f}"
+    )
+    return Outcome([] if found["verdict"] == "pass" else [text], {"result": dg.MetadataValue.json(found)})
+
+
+def _copies(artefact: Artefact, workspace: Workspace) -> Outcome:
+    found = artefact.facts["duplicates"]
+    learnt, every = found.get("across_train_val_test", {}), found["across_splits"]
+    problems = []
+    if n := learnt.get("overlap", 0):
+        problems.append(f"{n} pairs of stamps share pixels across train, val and test")
+    problems += [
+        f"{n} pairs of stamps in two splits are {kind}" for kind in ("identical", "alike") if (n := every[kind])
+    ]
+    return Outcome(problems, {"duplicates": dg.MetadataValue.json(found)})
 
 
 def _lost_alike(artefact: Artefact, workspace: Workspace) -> Outcome:
@@ -71,6 +93,18 @@ digests_disjoint = gate(
     cutout_quality, "digests_disjoint", "No stamp (by the digest of its pixels) is in two splits.", _digests
 )
 one_source = gate(cutout_quality, "one_source", "Stamps of both classes come from the same reader.", _one_source)
+noise_at_chance = gate(
+    cutout_quality,
+    "noise_at_chance",
+    "A cross-validated classifier on the background's autocorrelation does not tell the classes apart.",
+    _noise,
+)
+no_copies = gate(
+    cutout_quality,
+    "no_copies_across_splits",
+    "No stamp shares pixels with, or is the same picture as, one in another split (evaluation: overlaps are told, not barred).",
+    _copies,
+)
 no_noise_shortcut = gate(
     cutout_quality,
     "no_noise_shortcut",

@@ -25,7 +25,7 @@ from lens_assets.science.cutouts.quality import quality
 from lens_assets.science.cutouts.report import quality_report
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.cutouts.shard import Shard, write_shard
-from lens_assets.science.cutouts.shortcut import _weighted_auc, noise_lag_classifier, shortcut_report
+from lens_assets.science.cutouts.shortcut import _weighted_auc, shortcut_report
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
 from lens_assets.science.storage import Draft
@@ -190,7 +190,7 @@ def test_one_resampling_against_two_is_red_and_one_against_one_is_not():
     y = np.repeat([0, 1], 40)
     for other, expected in ((twice, {"red"}), (again, {"green"})):
         images = np.concatenate([once, other])
-        report = noise_lag_classifier(images, np.ones_like(images), y)
+        report = shortcut_report(noise_lags(images, np.ones_like(images)), y)
         assert set(report.filter(pl.col("feature").str.starts_with("noise_lag1"))["colour"]) == expected
 
 

@@ -104,7 +104,7 @@ if where == "while renaming":
         replace(a, b)
     write.os.replace = counting
 if where == "while assembling":
-    write._assemble = die
+    write.assemble = die
 with Store(sys.argv[3]).draft("cutouts", "150p000") as draft:
     write.write_shard(draft, DataRelease(sys.argv[1]), pl.read_parquet(sys.argv[2]), Settings(), progress=progress)
 """

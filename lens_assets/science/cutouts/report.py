@@ -25,6 +25,7 @@ from lens_assets.science.cutouts.pairs import LEARNT, duplicate_pairs
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.cutouts.shard import Shard, ShardSet
 from lens_assets.science.cutouts.shortcut import shortcut_report
+from lens_assets.science.cutouts.source import noise_classifier
 from lens_assets.science.hashing import galaxy_key, mix64
 
 _CHUNK = 512
@@ -68,7 +69,8 @@ def quality_report(
     """Measure the stamps of ``sample`` (``galaxy_id, label, split, cell``; others may be there) in ``shards``.
 
     The facts hold ``stamps``, ``rejected`` (by class), ``red`` and ``yellow`` (feature names),
-    ``duplicates`` (``pairs.duplicate_pairs``), ``sources`` (stamps by class and reader).
+    ``duplicates`` (``pairs.duplicate_pairs``), ``noise`` (``source.noise_classifier``), ``sources`` (stamps by class and
+    reader).
     """
     stamps = ShardSet(shards)
     sample = sample.select("galaxy_id", "label", "split", "cell").sort("galaxy_id")
@@ -93,6 +95,12 @@ def quality_report(
         if rejected.height
         else pl.DataFrame(schema={"label": sample.schema["label"], "reason": pl.String, "n": pl.UInt32})
     )
+    noise = noise_classifier(
+        features[judged["at"].to_numpy()],
+        judged["label"].to_numpy(),
+        judged["cell"].to_numpy(),
+        settings.bootstrap_draws,
+    )
     facts: dict[str, Any] = {
         "stamps": here.height,
         "positives": int((here["label"] == 1).sum()),
@@ -101,6 +109,7 @@ def quality_report(
         "red": shortcuts.filter(pl.col("colour") == "red")["feature"].to_list(),
         "yellow": shortcuts.filter(pl.col("colour") == "yellow")["feature"].to_list(),
         "duplicates": twice,
+        "noise": noise.facts(),
     }
     if here.height:
         sources = here.group_by("label", "source").len("n").sort("label", "source")

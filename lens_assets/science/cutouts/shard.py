@@ -19,7 +19,7 @@ import polars as pl
 from lens_assets.science.cutouts.normalise import normalise
 from lens_assets.science.cutouts.quality import valid_pixels
 from lens_assets.science.cutouts.settings import NormalisationSpec
-from lens_assets.science.cutouts.write import IMAGE, INDEX, INVVAR, REJECTED, write_shard
+from lens_assets.science.cutouts.write import IMAGE, INDEX, INVVAR, REFUSED, REFUSED_IMAGE, REJECTED, write_shard
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import galaxy_key, mix64, seed_of
 
@@ -67,6 +67,15 @@ class Shard:
     def rejected(self) -> pl.DataFrame:
         """The objects without a stamp, with reasons."""
         return pl.read_parquet(self.folder / f"{REJECTED}.parquet")
+
+    @cached_property
+    def refused(self) -> tuple[list[str], F32]:
+        """Ids and stamps of a few rejected objects, for eyes."""
+        path = self.folder / REFUSED_IMAGE
+        if not path.is_file():
+            return [], np.empty((0, *self.shape), np.float32)
+        ids = pl.read_parquet(self.folder / f"{REFUSED}.parquet")["galaxy_id"].to_list()
+        return ids, np.load(path, allow_pickle=False)
 
     def rows(self, which: Which) -> Rows:
         """Row numbers of galaxies (or of rows, checked); :class:`BadInput` naming the first that has no stamp."""

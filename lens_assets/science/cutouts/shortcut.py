@@ -16,7 +16,6 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_assets.science.columns.cutouts import SHORTCUTS
-from lens_assets.science.cutouts.features import noise_lags
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
 
@@ -66,21 +65,6 @@ def shortcut_report(
     ]
     schema = {column.name: column.dtype for column in SHORTCUTS.columns}
     return SHORTCUTS.conform(pl.DataFrame(rows, schema=schema))
-
-
-def noise_lag_classifier(
-    images: npt.NDArray[np.float32],
-    invvar: npt.NDArray[np.float32],
-    labels: npt.ArrayLike,
-    groups: npt.ArrayLike | None = None,
-    identity: Sequence[Any] = ("noise-lag",),
-    draws: int = 500,
-) -> pl.DataFrame:
-    """The report on the background's autocorrelation: does the noise alone tell the classes apart?
-
-    It does where positives and negatives came through different readers (one resampling against two).
-    """
-    return shortcut_report(noise_lags(images, invvar), labels, groups, identity, draws)
 
 
 def _judge(

@@ -20,16 +20,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from lens_assets.science.columns.cutouts import CUTOUT_REJECTED
-from lens_assets.science.cutouts.cut import F32, BrickLike, cut_brick, empty_index, empty_rejected
+from lens_assets.science.cutouts.cut import F32, BrickLike, cut_brick, empty_index, empty_rejected, peek
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.errors import BadInput, Rejections
-from lens_assets.science.hashing import digest
+from lens_assets.science.hashing import digest, seed_of
 from lens_assets.science.storage import Draft
 
 IMAGE, INVVAR, INDEX, REJECTED = "image.npy", "invvar.npy", "index", "rejected"
+REFUSED, REFUSED_IMAGE, PICTURES = "refused", "refused.npy", "refused.npz"
+_PICTURES_OF_TILE = 32
 _BLOCK = 256  # stamps copied at a time
 Progress = Callable[[int, int], None]
 
@@ -49,7 +52,8 @@ def write_shard(
     progress: Progress | None = None,
     work: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Cut all stamps of a tile and write ``image.npy``, ``invvar.npy``, ``index.parquet`` and ``rejected.parquet``.
+    """Cut all stamps of a tile and write ``image.npy``, ``invvar.npy``, ``index.parquet`` and ``rejected.parquet``; a few
+    rejected stamps, for the report's gallery alone, as ``refused.npy`` with the ids in ``refused.parquet``.
 
     Parameters
     ----------
@@ -112,12 +116,24 @@ def make_part(work: Path, release: ReleaseLike, brickname: str, rows: pl.DataFra
     final = work / f"{brickname}-{key[:24]}"
     if final.is_dir():
         return final
-    save_part(final, *cut_brick(brick, rows, settings))
+    images, invvar, index, rejected = cut_brick(brick, rows, settings)
+    lost = rows.filter(pl.col("galaxy_id").is_in(rejected["galaxy_id"].to_list()))
+    save_part(final, images, invvar, index, rejected, peek(brick, lost, settings))
     return final
 
 
-def save_part(final: Path, images: F32, invvar: F32, index: pl.DataFrame, rejected: pl.DataFrame) -> None:
-    """Write a part whole or not at all: into a scratch folder, synced, then renamed to ``final``."""
+def save_part(
+    final: Path,
+    images: F32,
+    invvar: F32,
+    index: pl.DataFrame,
+    rejected: pl.DataFrame,
+    pictures: tuple[list[str], F32] | None = None,
+) -> None:
+    """Write a part whole or not at all: into a scratch folder, synced, then renamed to ``final``.
+
+    ``pictures``: ids and stamps of a few rejected objects, for eyes only.
+    """
     scratch = final.parent / f".new-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     scratch.mkdir()
     try:
@@ -125,6 +141,8 @@ def save_part(final: Path, images: F32, invvar: F32, index: pl.DataFrame, reject
         np.save(scratch / INVVAR, invvar)
         index.write_parquet(scratch / f"{INDEX}.parquet")
         rejected.write_parquet(scratch / f"{REJECTED}.parquet")
+        if pictures and pictures[0]:
+            np.savez(scratch / PICTURES, ids=np.array(pictures[0]), images=pictures[1])
         for path in (*scratch.iterdir(), scratch):
             handle = os.open(path, os.O_RDONLY)
             os.fsync(handle)
@@ -157,6 +175,7 @@ def assemble(draft: Draft, parts: list[Path], n_in: int, settings: Settings) -> 
                     stream.write(source[row[lo : min(lo + _BLOCK, stop)]].tobytes())
     draft.table(index.drop("part").with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64)), INDEX)
     draft.table(rejected, REJECTED)
+    _keep_pictures(draft, parts, settings)
 
     tally = Rejections(dict(sorted(rejected.group_by("reason").len().iter_rows())))
     tally.check(n_in, index.height)
@@ -170,6 +189,19 @@ def assemble(draft: Draft, parts: list[Path], n_in: int, settings: Settings) -> 
     }
     draft.facts.update(json.loads(json.dumps(facts)))
     return facts
+
+
+def _keep_pictures(draft: Draft, parts: list[Path], settings: Settings) -> None:
+    """``refused.npy`` and ``refused.parquet``: a few rejected stamps, those of smallest hash."""
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    for part in parts:
+        if (part / PICTURES).is_file():
+            with np.load(part / PICTURES) as held:
+                found |= dict(zip(held["ids"].tolist(), held["images"], strict=True))
+    ids = sorted(sorted(found, key=lambda name: seed_of("refused", name))[:_PICTURES_OF_TILE])
+    shape = (0, len(settings.bands), settings.size, settings.size)
+    np.save(draft.path(REFUSED_IMAGE), np.stack([found[name] for name in ids]) if ids else np.empty(shape, "<f4"))
+    draft.table(pl.DataFrame({"galaxy_id": ids}, schema={"galaxy_id": pl.String}), REFUSED)
 
 
 def sweep(work: Path) -> None:
