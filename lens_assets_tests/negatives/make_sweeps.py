@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from astropy.io import fits
 
 from lens_assets.science.columns.surveys import SWEEPS
+from lens_assets.science.mock.sweepfile import SWEEP_DTYPE, write_sweep
 from lens_assets.science.sphere import cell_of
-from lens_assets.science.surveys.layout import tile_at
+from lens_assets.science.surveys.layout import brick_of_id, tile_at
+from lens_assets.science.surveys.schema import NEEDED
 
 BANDS = ("g", "r", "z")
 
@@ -118,3 +122,18 @@ def eligible(n: int, seed: int, **more: Any) -> pl.DataFrame:
         **{f"nobs_{b}": 4 for b in BANDS}, **{f"fracflux_{b}": 0.01 for b in BANDS},
     }  # fmt: skip
     return sweeps(n, seed, **{**given, **more})
+
+
+def write(path: Path, frame: pl.DataFrame) -> Path:
+    """A ``sweeps`` table as the FITS file it could have come from, rows in the order of the table, with its DATASUM."""
+    rows = np.zeros(frame.height, SWEEP_DTYPE)
+    for name in NEEDED:
+        if name != "BRICKNAME":
+            values = frame[name.lower()].to_numpy()
+            rows[name] = values.astype("S8") if values.dtype == object else values
+    rows["BRICKNAME"] = np.array([brick_of_id(int(i)).name for i in frame["brickid"]], "S8")
+    write_sweep(path, rows, {})
+    with fits.open(path, mode="update") as hdus:
+        for hdu in hdus:
+            hdu.add_datasum()
+    return path

@@ -59,14 +59,25 @@ def _pairs(frame: pl.DataFrame, others: pl.DataFrame, arcsec: float) -> tuple[np
     return i[~same], j[~same], sep[~same]
 
 
+def _bright(t: N2Thresholds) -> pl.Expr:
+    return _ge("flux_r", t.neighbour_flux_r_min).fill_null(False)
+
+
+def _star() -> pl.Expr:
+    return ((pl.col("type") == "PSF") & pl.col("ref_cat").is_in(["T2", "GE"])).fill_null(False)
+
+
+def may_matter(t: N2Thresholds) -> pl.Expr:
+    """Whether an object could be a bright neighbour or a star of some other object."""
+    return _bright(t) | _star()
+
+
 def neighbours_of(frame: pl.DataFrame, rows: Rows, t: N2Thresholds) -> pl.DataFrame:
     """Those of ``rows`` that could make an object of ``frame`` a blend or spoil it by their halo: the bright ones and the
     catalogued stars near enough to any, with the columns of :data:`NEIGHBOUR`. A few more than needed may be there."""
     light = rows.columns(("ra", "dec", "flux_r", "type", "ref_cat"))
     ra, dec = light["ra"].to_numpy(), light["dec"].to_numpy()
-    bright = _ge("flux_r", t.neighbour_flux_r_min)
-    star = (pl.col("type") == "PSF") & pl.col("ref_cat").is_in(["T2", "GE"])
-    flags = light.select(bright=bright.fill_null(False), star=star.fill_null(False))
+    flags = light.select(bright=_bright(t), star=_star())
     found = np.zeros(rows.height, bool)
     for kind, arcsec in (
         ("bright", t.neighbour_max_arcsec),

@@ -48,11 +48,12 @@ def tile_candidates(pool: pl.DataFrame, k: int, settings: Settings) -> pl.DataFr
 
 def candidates_needed(positives: pl.DataFrame, settings: Settings, profile: SelectionProfile | None = None) -> int:
     """The largest number of rows that any stratum and pool could have to give: the largest target of a whole TYPE."""
-    wanted = _targets(positives, settings, profile or load_selection(settings.selection))
+    wanted = targets(positives, settings, profile or load_selection(settings.selection))
     return max(wanted.group_by("type").agg(pl.col("target").sum())["target"].to_list(), default=0)
 
 
-def _targets(positives: pl.DataFrame, settings: Settings, profile: SelectionProfile) -> pl.DataFrame:
+def targets(positives: pl.DataFrame, settings: Settings, profile: SelectionProfile) -> pl.DataFrame:
+    """``type, stratum_nobs, n_positive, target``: training lenses that pass the screen, and the negatives wanted for them."""
     need(positives, ["galaxy_id", "use", "type", "nobs_z"], "positives")
     kept = screen(positives.filter(pl.col("use") == "train"), profile, "positive")[0].unique("galaxy_id")
     counts = kept.group_by("type", nobs_bin().alias("stratum_nobs")).agg(pl.len().cast(pl.Int64).alias("n_positive"))
@@ -93,7 +94,7 @@ def stratified_sample(
     if doubled.any():
         row = int(doubled.arg_true()[0])
         raise BadInput(f"{pools['galaxy_id'][row]} is in the pools more than once", column="galaxy_id", row=row)
-    strata = _plan(_targets(positives, settings, profile), pool_counts(pools) if counts is None else counts, settings)
+    strata = _plan(targets(positives, settings, profile), pool_counts(pools) if counts is None else counts, settings)
     ranked = pools.with_columns(rank_hash=pl.Series(rank_hash(pools, settings.seed)), own_bin=nobs_bin())
     quota = pl.concat(
         strata.select(
