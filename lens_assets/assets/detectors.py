@@ -65,7 +65,7 @@ def recipe_of(workspace: Workspace, key: str) -> Recipe:
 
 
 @dg.asset(
-    **renewing(GROUP, {"python", "pytorch", "mlflow"}, pool=GPU),
+    **renewing(GROUP, {"python", "pytorch", "mlflow"}, pool=GPU, chosen=True),
     partitions_def=DETECTOR,
     deps=[dg.AssetDep(recipes, partition_mapping=SAME)],
     ins={"splits": dg.AssetIn(partition_mapping=ALL), "cutouts": dg.AssetIn(partition_mapping=ALL)},

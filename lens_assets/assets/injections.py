@@ -77,7 +77,7 @@ def injection_hosts(
 
 
 @dg.asset(
-    **renewing(GROUP, {"python", "numba", "parquet"}),
+    **renewing(GROUP, {"python", "numba", "parquet"}, chosen=True),
     partitions_def=BATCH,
     deps=[dg.AssetDep(variants, partition_mapping=VARIANT_OF_BATCH)],
     ins={"injection_hosts": dg.AssetIn(partition_mapping=ALL), "cutouts": dg.AssetIn(partition_mapping=ALL)},
@@ -109,7 +109,7 @@ def injection_batch(
 
 
 @dg.asset(
-    **renewing(GROUP, {"python", "pytorch", "parquet"}, pool=GPU),
+    **renewing(GROUP, {"python", "pytorch", "parquet"}, pool=GPU, chosen=True),
     partitions_def=SURFACE,
     ins={
         "detector": dg.AssetIn(partition_mapping=DETECTOR_OF_SURFACE),

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from lens_assets.automation.conditions import RENEW
+from lens_assets.automation.conditions import RENEW, RENEW_CHOSEN
 from lens_assets.partitions import folder_key
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.columns.tables import table_of
@@ -23,14 +23,19 @@ FORCE_TAG = "lens_assets/force"
 OWNERS = ["team:lens-assets"]
 
 
-def renewing(group: str, kinds: set[str], *, pool: str | None = None, code_version: str = "1") -> dict[str, Any]:
-    """What every asset of ours has in common, as keyword arguments of ``dg.asset``."""
+def renewing(
+    group: str, kinds: set[str], *, pool: str | None = None, code_version: str = "1", chosen: bool = False
+) -> dict[str, Any]:
+    """What every asset of ours has in common, as keyword arguments of ``dg.asset``.
+
+    ``chosen``: its partitions are a menu, of which only what was asked for once is renewed.
+    """
     return {
         "group_name": group,
         "kinds": kinds,
         "owners": OWNERS,
         "code_version": code_version,
-        "automation_condition": RENEW,
+        "automation_condition": RENEW_CHOSEN if chosen else RENEW,
         "io_manager_key": "artefacts",
         "pool": pool,
     }

@@ -4,6 +4,10 @@
 the same bytes is no news), or when the partition is new; not while an input is missing or in progress, and not while a
 blocking check of an input fails. Dagster's own ``eager()`` also fires on unchanged content and asks for the whole downstream
 graph at once, which would train again for a catalogue that changes no training object.
+
+``RENEW_CHOSEN``: the same for partitions that somebody once asked for. Recipes and variants are a menu: what a survey trains
+and injects is chosen by a person (in the UI, or by the profile's ``runs`` for a chain), and a new catalogue renews what was
+chosen; it does not start the rest of the menu.
 """
 
 from __future__ import annotations
@@ -21,3 +25,6 @@ RENEW = (
     & ~_C.in_progress()
     & _C.all_deps_blocking_checks_passed()
 ).with_label("renew")
+
+RENEW_CHOSEN = ((~_C.missing()).with_label("somebody asked for it before") & RENEW).with_label("renew what was chosen")
+"""For assets whose partitions are a menu (recipes, variants, their combinations)."""

@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from lens_assets.automation.conditions import RENEW
+from lens_assets.automation.conditions import RENEW, RENEW_CHOSEN
 from lens_assets.preview import accepted
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parameter `include_sources` of function `AssetSelection.all`")
@@ -13,12 +13,14 @@ TILES = dg.DynamicPartitionsDefinition(name="toy_tile")
 class Toy:
     """files -> upper -> lower, upper with a blocking check, all by tile; what upper holds and its gate says can be turned."""
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
+    def __init__(self, instance: dg.DagsterInstance, condition: dg.AutomationCondition = RENEW) -> None:
         self.instance, self.content, self.passes, self.cursor = instance, "one", True, None
         files = dg.AssetSpec("files", partitions_def=TILES)
         same = dg.IdentityPartitionMapping()
 
-        @dg.asset(partitions_def=TILES, deps=[dg.AssetDep(files, partition_mapping=same)], automation_condition=RENEW)
+        @dg.asset(
+            partitions_def=TILES, deps=[dg.AssetDep(files, partition_mapping=same)], automation_condition=condition
+        )
         def upper():
             return dg.MaterializeResult(data_version=dg.DataVersion(self.content))
 
@@ -126,3 +128,30 @@ def test_a_new_partition_is_requested_once_its_file_is_there_and_only_the_first_
     assert toy.ask() == {}
     toy.make("upper", "b")
     assert toy.ask() == {"lower": {"b"}}
+
+
+def test_of_a_menu_only_what_was_asked_for_once_is_renewed(instance):
+    """A catalogue that arrives must not train every recipe there is."""
+    menu = Toy(instance, RENEW_CHOSEN)
+    menu.arrive("asked", "1")
+    menu.arrive("never", "1")
+    menu.make("upper", "asked")
+    menu.make("lower", "asked")
+    menu.ask()
+    menu.arrive("asked", "2")
+    menu.arrive("never", "2")
+    assert menu.ask() == {"upper": {"asked"}}
+    menu.content = "two"
+    menu.make("upper", "asked")
+    assert menu.ask() == {"lower": {"asked"}}
+
+
+def test_recipes_and_variants_are_menus_and_what_follows_from_them_is_not():
+    from lens_assets.definitions import defs
+
+    conditions = {s.key.path[-1]: s.automation_condition for s in defs.resolve_all_asset_specs()}
+    chosen = {name for name, condition in conditions.items() if condition == RENEW_CHOSEN}
+    assert chosen == {"detector", "injection_batch", "injection_scores"}
+    assert {name for name, condition in conditions.items() if condition == RENEW} == {
+        name for name, condition in conditions.items() if condition is not None
+    } - chosen
