@@ -65,6 +65,7 @@ def runs(sky: Path, s3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         for name in ("near", "far"):
             for sub in ("home", "dagster"):
                 (tmp_path / name / sub).mkdir(parents=True)
+            (tmp_path / name / "home" / "truth").symlink_to(sky / "truth")  # for the closure audit
             instance = stack.enter_context(dg.DagsterInstance.local_temp(str(tmp_path / name / "dagster")))
             place = {"release": str(sky / "release"), "catalogues": str(sky / "catalogues"), "profile_name": "tiny"}
             found[name] = Run(Workspace(home=str(tmp_path / name / "home"), **place), instance)

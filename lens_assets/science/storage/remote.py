@@ -10,10 +10,13 @@ file is younger than half of that day.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
+import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,6 +39,7 @@ from lens_assets.science.storage.local import GENERATION
 from lens_assets.science.storage.objects import Content, Found, Objects
 from lens_assets.science.storage.store import DAY, Store
 
+COLLECTING = ".collecting"
 _ROUNDS = 50
 """Writers of one partition that may come between before one gives up."""
 
@@ -183,7 +187,35 @@ class RemoteStore(Store, scheme="s3"):
         raise AssertionError(unused)
 
     def collect_garbage(self, older_than: float = DAY, *, dry_run: bool = False) -> list[str]:
-        """See :meth:`Store.collect_garbage`. Lists everything below the root; keys that are not a store's are left."""
+        """See :meth:`Store.collect_garbage`. Lists everything below the root; keys that are not a store's are left.
+
+        One collector at a time (``BlockingIOError`` while there is another): two could take away, the one by the list it
+        made before the other deleted, what a writer has made again since.
+        """
+        if dry_run:
+            return [self.objects.uri(key) for key in self._garbage(older_than, dry_run=True)]
+        with self._alone():
+            return [self.objects.uri(key) for key in self._garbage(older_than, dry_run=False)]
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the mark that a collector is at work; one that was left by a killed collector counts for a day."""
+        mine, other = (
+            f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}\n".encode(),
+            self.objects.read(COLLECTING),
+        )
+        if (other and _age(other.modified) < DAY) or not self.objects.put(
+            COLLECTING, mine, other.etag if other else None
+        ):
+            raise BlockingIOError(
+                f"{self.objects.uri(COLLECTING)}: another collector is at work; if it was killed, remove this object"
+            )
+        try:
+            yield
+        finally:
+            self.objects.delete([COLLECTING])
+
+    def _garbage(self, older_than: float, *, dry_run: bool) -> list[str]:
         homes: dict[tuple[str, str], dict[str, list[Found]]] = {}
         for found in self.objects.listing():
             parts = found.key.split("/")
@@ -209,7 +241,7 @@ class RemoteStore(Store, scheme="s3"):
             self.objects.delete(removed)
             for key, upload in begun:
                 self.objects.abort(key, upload)
-        return [self.objects.uri(key) for key in [*removed, *(f"{k}?uploadId={u}" for k, u in begun)]]
+        return [*removed, *(f"{key}?uploadId={upload}" for key, upload in begun)]
 
 
 def _home(asset: str, partition: str, name: str) -> str:
