@@ -180,6 +180,12 @@ def test_a_spectroscopic_redshift_is_preferred_to_an_earlier_photometric_one():
     assert found["z_lens"] == 0.55
 
 
+def test_of_several_fibres_of_one_spectroscopic_list_the_deflectors_redshift_is_the_lowest():
+    found = one({"z_lens": 1.3, "channel": "spec", "lens_id": "a"}, {"z_lens": 0.4, "channel": "spec", "lens_id": "b"})
+    assert (found["z_lens"], found["conflict_z"]) == (0.4, True)
+    assert one({"z_lens": 0.7, "lens_id": "a"}, {"z_lens": 0.4, "lens_id": "b"})["z_lens"] == 0.7
+
+
 def test_independence_needs_every_channel_to_share_no_ancestor_with_training():
     named = {m.channel: m for m in MAPPINGS}
     assert ancestors("follow", named) == {"follow", "img", "pixels"}

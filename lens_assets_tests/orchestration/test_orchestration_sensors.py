@@ -432,3 +432,26 @@ def test_each_axis_has_a_running_sensor_and_one_more_renews(workspace, instance_
         )
     )
     assert [request.partition_keys for request in found.dynamic_partitions_requests] == [["one"]]
+
+
+def test_the_daemon_accepts_a_withdrawal_with_its_run_and_its_observation(workspace, instance_on_disk, settled):
+    (sensor,) = [s for s in build_sensors() if s.name == "channel_arrivals"]
+    for name in ("one", "two"):
+        settled(workspace.catalogue_folder / f"{name}.csv", TEXT.replace("A1", name))
+    cursor = None
+    for _ in range(4):
+        result = sensor.evaluate_tick(
+            dg.build_sensor_context(
+                instance_ref=instance_on_disk.get_ref(), definitions=defs, resources={"workspace": workspace},
+                cursor=cursor,
+            )
+        )  # fmt: skip
+        apply(result, instance_on_disk)
+        cursor = result.cursor or cursor
+        (workspace.catalogue_folder / "two.csv").unlink(missing_ok=True)
+        if result.run_requests:
+            break
+    (request,) = result.run_requests
+    assert [key.to_user_string() for key in request.asset_selection] == ["lens_registry"]
+    assert request.tags["lens_assets/withdrawn"] == "two"
+    assert instance_on_disk.get_dynamic_partitions("channel") == ["one"]

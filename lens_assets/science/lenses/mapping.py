@@ -234,7 +234,8 @@ def mapping_for_file(path: str | Path) -> ChannelMapping:
 def how_to_map(found: list[str]) -> str:
     """The lesson in an error message: what to write, with the columns found."""
     return (
-        f"columns found: {', '.join(found) or 'none'}. Put a mapping beside the file (same stem, .yaml), such as:\n"
+        f"columns found: {', '.join(found) or 'none'}. Put a mapping beside the file (same stem, .yaml; docs/channels.md), "
+        "such as:\n"
         "channel: my-channel\nrole: evaluation            # train | evaluation | label-truth\n"
         "derived_from: []            # channels or families whose output or pixels it was made from\n"
         "columns: {lens_id: [NAME], ra: [RA], dec: [DEC], grade: [GRADE]}\n"

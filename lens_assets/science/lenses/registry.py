@@ -108,7 +108,7 @@ def _system(
         "system_id": position_name(anchor["ra"], anchor["dec"]),
         "ra": ra,
         "dec": dec,
-        "z_lens": _first(by_quality, "z_lens"),
+        "z_lens": _deflector(by_quality, rules),
         "z_source": _first(by_quality, "z_source"),
         "theta_e": _first(members, "theta_e"),
         "kind": kinds[0],
@@ -155,6 +155,15 @@ def _centre(members: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
 
 def _first(members: Sequence[dict[str, Any]], column: str) -> float | None:
     return next((m[column] for m in members if m[column] is not None), None)
+
+
+def _deflector(by_quality: Sequence[dict[str, Any]], rules: Mapping[str, ChannelMapping]) -> float | None:
+    """The deflector's redshift: the first one; where its list is spectroscopic and has several of the system, the lowest
+    of them, because fibres also lie on sources and the deflector is in front."""
+    first = next((m for m in by_quality if m["z_lens"] is not None), None)
+    if first is None or rules[first["channel"]].redshifts != "spectroscopic":
+        return None if first is None else float(first["z_lens"])
+    return float(min(m["z_lens"] for m in by_quality if m["channel"] == first["channel"] and m["z_lens"] is not None))
 
 
 def _distinct(frame: pl.DataFrame) -> pl.DataFrame:
