@@ -1,21 +1,26 @@
 """One object's stamp as a FITS file: image, inverse variance, WCS and provenance, for any other tool.
 
-The WCS is the brick's own (TAN about the brick's centre, 0.262 arcsec, north up) moved to the stamp: nothing is
-resampled.
+The WCS of a slice is the brick's own (TAN about the brick's centre, 0.262 arcsec, north up) moved to the stamp: nothing
+is resampled. That of a stamp the viewer resampled is TAN about the object. What the catalogue knows of the place
+(depths, extinction, exposures, class and split) is written when a row of the sample is given.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from lens_assets import __version__
 from lens_assets.science.cutouts.shard import Shard, ShardSet
-from lens_assets.science.surveys.layout import PIXEL_SCALE, brick_of_id
+from lens_assets.science.surveys.layout import PIXEL_SCALE, ZERO_POINT, brick_of_id
 
 _KEYS = {
     "release": "RELEASE",
@@ -27,12 +32,32 @@ _KEYS = {
 }
 
 
-def stamp_wcs(galaxy_id: str, ra: float, dec: float, dx: float, dy: float, size: int) -> WCS:
-    """WCS of a stamp whose centre pixel ``size // 2`` lies ``(dx, dy)`` px short of the position (degrees)."""
-    cell = brick_of_id(int(galaxy_id.split("-")[1]))
+_SAMPLE: dict[str, tuple[str, str]] = {
+    "ebv": ("EBV", "mag, SFD98"),
+    "maskbits": ("MASKBITS", "of the object"),
+    "type": ("MORPH", "Tractor TYPE"),
+    "tile": ("TILE", "sweep of the object"),
+    "label": ("LABEL", "1 lens or candidate, 0 not"),
+    "tier": ("TIER", "of the lens"),
+    "split": ("SPLIT", "of the sample"),
+    "role": ("ROLE", "of the object in it"),
+}
+
+
+def stamp_wcs(
+    galaxy_id: str, ra: float, dec: float, dx: float, dy: float, size: int, *, resampled: bool = False
+) -> WCS:
+    """WCS of a stamp whose centre pixel ``size // 2`` lies ``(dx, dy)`` px short of the position (degrees).
+
+    ``resampled``: the grid is TAN about the position itself, not about the brick's centre.
+    """
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [cell.ra, cell.dec]
+    if resampled:
+        wcs.wcs.crval = [ra, dec]
+    else:
+        cell = brick_of_id(int(galaxy_id.split("-")[1]))
+        wcs.wcs.crval = [cell.ra, cell.dec]
     wcs.wcs.cd = np.array([[-1.0, 0.0], [0.0, 1.0]]) * PIXEL_SCALE / 3600
     wcs.wcs.crpix = [0.0, 0.0]
     here = wcs.all_world2pix([[ra, dec]], 0)[0]
@@ -40,32 +65,66 @@ def stamp_wcs(galaxy_id: str, ra: float, dec: float, dx: float, dy: float, size:
     return wcs
 
 
-def to_fits(shards: Shard | ShardSet, galaxy_id: str, path: str | Path, bands: str = "grz") -> Path:
-    """Write one stamp: HDU ``IMAGE`` (nmgy per pixel) and ``INVVAR`` (1/nmgy^2), planes in the order of ``BANDS``."""
+def to_fits(
+    shards: Shard | ShardSet,
+    galaxy_id: str,
+    path: str | Path,
+    bands: str = "grz",
+    sample: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, str] | None = None,
+) -> Path:
+    """Write one stamp: HDU ``IMAGE`` (nanomaggies per pixel, AB zero point 22.5) and ``INVVAR`` (their inverse square),
+    planes in the order of ``BANDS``.
+
+    ``sample``: the object's row of the sample table. ``provenance``: further header cards (key -> text), for instance the
+    digest of the shard.
+    """
     several = ShardSet([shards]) if isinstance(shards, Shard) else shards
     at = several.locate([galaxy_id])
     facts = several.index.row(int(at[0]), named=True)
     image, invvar = several.images(at)[0], several.invvar(at)[0]
-    header = stamp_wcs(galaxy_id, facts["ra"], facts["dec"], facts["dx"], facts["dy"], image.shape[-1]).to_header()
+    ra, dec, dx, dy = (float(facts[name]) for name in ("ra", "dec", "dx", "dy"))
+    wcs = stamp_wcs(galaxy_id, ra, dec, dx, dy, image.shape[-1], resampled=facts["source"] == "viewer")
+    header = wcs.to_header()
     header["OBJECT"] = galaxy_id
     header["BANDS"] = bands
+    header["MAGZERO"] = (ZERO_POINT, "AB magnitude of one nanomaggy")
     for name, key in _KEYS.items():
         header[key] = facts[name]
     for band in bands:
-        header[f"PSF_{band.upper()}"] = (float(facts[f"psfsize_{band}"]), "arcsec FWHM at the position")
-        header[f"NEXP_{band.upper()}"] = facts[f"nexp_{band}"]
-        header[f"IMGSHA_{band.upper()}"] = facts[f"image_digest_{band}"] or ""
-        header[f"INVSHA_{band.upper()}"] = facts[f"invvar_digest_{band}"] or ""
+        up = band.upper()
+        header[f"PSF_{up}"] = (float(facts[f"psfsize_{band}"]), "arcsec FWHM at the position")
+        header[f"NEXP_{up}"] = (facts[f"nexp_{band}"], "exposures at the position")
+        if sample:
+            header[f"DEPTH_{up}"] = (_depth(sample.get(f"psfdepth_{band}")), "AB mag, 5 sigma, point source")
+            header[f"GDEP_{up}"] = (_depth(sample.get(f"galdepth_{band}")), "AB mag, 5 sigma, galaxy")
+        header[f"BAD_{up}"] = (float(facts[f"invalid_fraction_{band}"]), "share of invalid pixels")
+        header[f"IMGSHA_{up}"] = facts[f"image_digest_{band}"] or ""
+        header[f"INVSHA_{up}"] = facts[f"invvar_digest_{band}"] or ""
+    if facts["maskbits_fraction"] is not None:
+        header["MASKFRAC"] = (float(facts["maskbits_fraction"]), "share of pixels with a MASKBITS bit")
+    for name, (key, comment) in _SAMPLE.items():
+        if sample and sample.get(name) is not None:
+            header[key] = (sample[name], comment)
+    for key, text in (provenance or {}).items():
+        header[key] = text
+    header["CREATOR"] = f"lens-assets {__version__}"
     hdus = [fits.PrimaryHDU()]
-    for name, data, unit in (("IMAGE", image, "nmgy"), ("INVVAR", invvar, "1/nmgy^2")):
+    for name, data, unit in (("IMAGE", image, "nanomaggy"), ("INVVAR", invvar, "1/nanomaggy^2")):
         hdu = fits.ImageHDU(np.asarray(data), header=header.copy(), name=name)
         hdu.header["BUNIT"] = unit
+        hdu.add_checksum(when="")  # no date of writing: the same stamp gives the same bytes
         hdus.append(hdu)
     target = Path(path)
     scratch = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.fits")
     try:
-        fits.HDUList(hdus).writeto(scratch, checksum=True)
+        fits.HDUList(hdus).writeto(scratch)
         os.replace(scratch, target)
     finally:
         scratch.unlink(missing_ok=True)
     return target
+
+
+def _depth(ivar: float | None) -> float | None:
+    """AB magnitude of 5 sigma from a depth in 1 / nmgy^2 (DR10 `catalogs` page); None without one."""
+    return 22.5 - 2.5 * math.log10(5 / math.sqrt(ivar)) if ivar and ivar > 0 else None
