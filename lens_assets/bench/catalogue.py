@@ -1,18 +1,31 @@
 """One sweep file to negatives: the platform against astropy's Table, masks and ``search_around_sky``.
 
-A synthetic sweep of one whole tile (every column of DR10, number counts rising to faint magnitudes, so that few rows pass
-the cuts) and a registry of lenses, part of them in the tile. Theirs reads the table, applies the same cuts, HEALPix (astropy's
-companion healpy), exclusion and counts per stratum; both must find the same objects. ``ratio`` is against the quickest order,
-cuts first and the two spatial steps for the few rows left. Ours does more inside its time: it proves the file and its
-checksum, derives magnitudes, depths and cell for every row, finds the N2 categories, and accounts for every filter alone, which
-takes the distance to known lenses for every row. ``ratio_every_row`` is against a reference that does its spatial steps for
-every row too. ``seconds_read`` and ``seconds_pool`` tell where our time goes.
+A synthetic sweep of one tile (every column of DR10, a DATASUM, number counts rising to faint magnitudes so that few rows pass the
+cuts) and a registry of lenses, part of them in the tile. Theirs reads the table, applies the same cuts, HEALPix (astropy's
+companion healpy), exclusion and counts per stratum; both must find the same objects. Ours does more inside its time, always: it
+proves the file (DATASUM, schema, finite values, identities, bricks, footprint), finds neighbours and N2 categories, and accounts
+for every filter alone. ``ratio`` is against the quickest way for them: columns left in the file until they are looked at
+(``memmap``), cuts first and the two spatial steps for the few rows left, and no proof of anything. The others are
+
+- ``ratio_guarded``: theirs proves DATASUM, finite values and identities too, as ours cannot help doing;
+- ``ratio_table``: plain ``Table.read(path)``, as most write it; ``ratio_every_row``: that, with the spatial steps for every row;
+- ``ratio_two_steps``: ours by way of the whole ``sweeps`` table; ``ratio_without_datasum``: ours with that check off;
+- ``..._cpu``: the same in processor time, which other users of the machine disturb less.
+
+``seconds_sweep`` and ``seconds_pool`` tell where our time goes, ``rows_per_core`` is rows a second of processor time. With
+``processes``, tiles are run in one process of one thread and in two at once. ``dr10_core_hours`` is the whole survey on one core,
+under ``dr10_assumes``.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
+import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +35,7 @@ import numpy.typing as npt
 import polars as pl
 from astropy import units
 from astropy.coordinates import SkyCoord, search_around_sky
+from astropy.io import fits
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 
@@ -29,15 +43,18 @@ from lens_assets.bench.timing import interleaved, line, seconds_of
 from lens_assets.science.hashing import generator
 from lens_assets.science.mock.footprint import bricks_inside
 from lens_assets.science.mock.sweepfile import SWEEP_DTYPE, write_sweep
-from lens_assets.science.negatives.pool import build_pool
+from lens_assets.science.negatives.pool import build_pool, pool_of_sweep
 from lens_assets.science.negatives.sample import pool_counts
 from lens_assets.science.negatives.selection import load_selection
 from lens_assets.science.negatives.settings import Settings
 from lens_assets.science.sphere import SPLIT_NSIDE
+from lens_assets.science.surveys import schema
 from lens_assets.science.surveys.layout import Tile
-from lens_assets.science.surveys.sweeps import read_sweep
+from lens_assets.science.surveys.settings import Settings as SurveySettings
+from lens_assets.science.surveys.sweeps import open_sweep, read_sweep
 
 TILE = Tile(150, 0)
+DR10_ROWS, DR10_FILES = 2_827_055_986, 1436  # DR10 `description` page; number of 10.1 sweep files
 SELECTION = "paper-iv"
 TYPES = ((b"PSF", 0.40), (b"REX", 0.30), (b"EXP", 0.12), (b"DEV", 0.06), (b"SER", 0.12))
 
@@ -83,25 +100,39 @@ def make_registry(rows: npt.NDArray[np.void], n: int) -> pl.DataFrame:
 
 
 def astropy_way(
-    path: Path, registry: pl.DataFrame, settings: Settings, *, every_row: bool = False
+    path: Path,
+    registry: pl.DataFrame,
+    settings: Settings,
+    *,
+    memmap: bool = True,
+    guards: bool = False,
+    every_row: bool = False,
 ) -> tuple[set[int], dict[tuple[str, str], int]]:
     """OBJIDs of the negatives and their number per (TYPE, nobs_z bin), as a user of astropy would find them.
 
-    ``every_row``: cells and distances from known lenses for every row of the sweep, not only for those that pass the cuts.
+    ``memmap``: leave columns in the file until they are used. ``guards``: prove DATASUM, finite values and that no identity is
+    there twice. ``every_row``: cells and distances from known lenses for every row, not only for those that pass the cuts.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)  # units of DR10 that astropy does not know
-        table = Table.read(path)
+        table = Table.read(path, memmap=memmap)
+        if guards:
+            with fits.open(path) as hdus:
+                sound = all(hdu.verify_datasum() == 1 for hdu in hdus)
+            sound &= all(bool(np.isfinite(table[name]).all()) for name in schema.FINITE)
+            brick = np.asarray(table["RELEASE"], np.int64) << 48 | np.asarray(table["BRICKID"], np.int64) << 28
+            if not sound or len(np.unique(brick | np.asarray(table["OBJID"], np.int64))) != len(table):
+                raise RuntimeError("the sweep of the benchmark is not sound")
     profile = load_selection(SELECTION)
-    kind = np.char.strip(np.asarray(table["TYPE"]).astype(str))
     keep = np.isfinite(table["RA"]) & np.isfinite(table["DEC"]) & (np.asarray(table["DEC"]) < profile.dec_max)
-    keep &= np.isin(kind, profile.types.negative)
     for band, least in profile.nobs_min.items():
         keep &= np.asarray(table[f"NOBS_{band.upper()}"]) >= least
     with np.errstate(divide="ignore", invalid="ignore"):
         keep &= 22.5 - 2.5 * np.log10(np.asarray(table["FLUX_Z"], float)) < profile.mag_z_max
     if not every_row:
-        table, kind, keep = table[keep], kind[keep], np.ones(int(keep.sum()), bool)
+        table, keep = table[keep], np.ones(int(keep.sum()), bool)
+    kind = np.char.strip(np.asarray(table["TYPE"]).astype(str))
+    keep &= np.isin(kind, profile.types.negative)
     table["CELL"] = healpy.ang2pix(SPLIT_NSIDE, table["RA"], table["DEC"], nest=True, lonlat=True)
     objects = SkyCoord(np.asarray(table["RA"]) * units.deg, np.asarray(table["DEC"]) * units.deg)
     lenses = SkyCoord(registry["ra"].to_numpy() * units.deg, registry["dec"].to_numpy() * units.deg)
@@ -116,32 +147,187 @@ def astropy_way(
     return set(np.asarray(table["OBJID"]).tolist()), counts
 
 
-def bench_catalogue(repeats: int = 5, *, n: int = 300_000, n_lenses: int = 5000) -> dict[str, Any]:
+def make_file(path: Path, rows: npt.NDArray[np.void]) -> None:
+    """The rows as a sweep file with a DATASUM in every HDU, as released files have it."""
+    write_sweep(path, rows, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        with fits.open(path, mode="update") as hdus:
+            for hdu in hdus:
+                hdu.add_datasum()
+
+
+def negatives_of(
+    path: Path, registry: pl.DataFrame, settings: Settings, surveys: SurveySettings | None = None
+) -> pl.DataFrame:
+    """The pool of a sweep file and its counts by stratum: what is timed."""
+    pool, _, _ = pool_of_sweep(path, TILE.key, registry, load_selection(SELECTION), settings, surveys=surveys)
+    pool_counts(pool)
+    return pool
+
+
+def bench_catalogue(
+    repeats: int = 5, *, n: int = 1_000_000, n_lenses: int = 5000, processes: bool = True
+) -> dict[str, Any]:
     """Sweep rows per second from file to negatives by stratum."""
     settings, profile = Settings(selection=SELECTION), load_selection(SELECTION)
     with tempfile.TemporaryDirectory(prefix="lens-assets-bench-") as scratch:
-        path = Path(scratch) / TILE.file
-        rows = make_rows(n)
-        write_sweep(path, rows, {})
+        path, rows = Path(scratch) / TILE.file, make_rows(n)
+        make_file(path, rows)
         registry = make_registry(rows, n_lenses)
-        megabytes = path.stat().st_size / 1e6
+        del rows
 
-        def ours() -> tuple[pl.DataFrame, pl.DataFrame]:
-            frame, _ = read_sweep(path, TILE.key)
-            pool, _ = build_pool(frame, registry, profile, settings)
-            return pool, pool_counts(pool)
+        def ours(surveys: SurveySettings | None = None) -> pl.DataFrame:
+            return negatives_of(path, registry, settings, surveys)
 
-        pool, counts = ours()
-        theirs = astropy_way(path, registry, settings)
-        merged = counts.group_by("type", "stratum_nobs").agg(pl.col("n").sum())
-        if (set(pool["objid"].to_list()), {(t, b): k for t, b, k in merged.iter_rows()}) != theirs or not pool.height:
-            raise RuntimeError(f"the sides do not find the same negatives: {pool.height} and {len(theirs[0])}")
-        seconds = interleaved(ours, lambda: astropy_way(path, registry, settings), repeats)
-        every = [seconds_of(lambda: astropy_way(path, registry, settings, every_row=True)) for _ in range(repeats)]
-        read = float(np.median([seconds_of(lambda: read_sweep(path, TILE.key)) for _ in range(repeats)]))
-        median = float(np.median(seconds[0]))
+        def two_steps() -> None:
+            pool_counts(build_pool(read_sweep(path, TILE.key)[0], registry, profile, settings)[0])
+
+        def theirs(**how: bool) -> Callable[[], object]:
+            return lambda: astropy_way(path, registry, settings, **how)
+
+        _agree(
+            ours(),
+            [astropy_way(path, registry, settings, **how) for how in ({}, {"guards": True}, {"every_row": True})],
+        )
+        two_steps()
+        seconds, cpu = _both(ours, theirs(), repeats)
+        guarded, guarded_cpu = _both(ours, theirs(guards=True), repeats)
+        plain, every = (_both(ours, theirs(memmap=False, **how), repeats)[0] for how in ({}, {"every_row": True}))
+        slow = [seconds_of(two_steps) for _ in range(repeats)]
+        unproven = [seconds_of(lambda: ours(SurveySettings(verify_datasum=False))) for _ in range(repeats)]
+        columns = (
+            "ra",
+            "dec",
+            "type",
+            "nobs_g",
+            "nobs_r",
+            "nobs_z",
+            "flux_r",
+            "flux_z",
+            "ref_cat",
+            "release",
+            "brickid",
+            "objid",
+        )
+        opened = float(
+            np.median([seconds_of(lambda: open_sweep(path, TILE.key, columns=columns)) for _ in range(repeats)])
+        )
+        mine, core = float(np.median(seconds[0])), float(np.median(cpu[0] + guarded_cpu[0]))
+        fixed = _fixed_seconds(Path(scratch), registry, settings)
+        extras: dict[str, Any] = {
+            "ratio_cpu": _ratio(cpu), "ratio_guarded": _ratio(guarded), "ratio_guarded_cpu": _ratio(guarded_cpu),
+            "ratio_table": _ratio(plain), "ratio_every_row": _ratio(every),
+            "ratio_two_steps": float(np.median(seconds[1]) / np.median(slow)),
+            "ratio_without_datasum": float(np.median(seconds[1]) / np.median(unproven)),
+            "seconds_sweep": opened, "seconds_pool": max(mine - opened, 0.0), "seconds_two_steps": float(np.median(slow)),
+            "rows_per_core": n / core, "n": n, "n_lenses": n_lenses, "megabytes": path.stat().st_size / 1e6,
+            "negatives": ours().height,
+        }  # fmt: skip
+        if processes:
+            extras |= _processes(path, registry, settings, n, repeats)
         return line(
-            "catalogue", "astropy Table, masks, search_around_sky", seconds, (n, n), "rows/s", pl.thread_pool_size(),
-            ratio_every_row=float(np.median(every)) / median, seconds_read=read, seconds_pool=median - read,
-            n=n, n_lenses=n_lenses, megabytes=megabytes, negatives=pool.height,
+            "catalogue", "astropy Table (memmap), masks, search_around_sky, no checks", seconds, (n, n), "rows/s",
+            pl.thread_pool_size(), **extras, **_projection(core / n, fixed, path.stat().st_size / n),
         )  # fmt: skip
+
+
+def _agree(pool: pl.DataFrame, theirs: list[tuple[set[int], dict[tuple[str, str], int]]]) -> None:
+    """Raise unless all sides found the same objects, and some."""
+    merged = pool_counts(pool).group_by("type", "stratum_nobs").agg(pl.col("n").sum())
+    mine = (set(pool["objid"].to_list()), {(t, b): k for t, b, k in merged.iter_rows()})
+    for found in theirs:
+        if found != mine or not pool.height:
+            raise RuntimeError(f"the sides do not find the same negatives: {pool.height} and {len(found[0])}")
+
+
+Times = tuple[list[float], list[float]]
+
+
+def _both(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[Times, Times]:
+    """Interleaved seconds of both sides by the clock, and in processor time of all threads."""
+    cpu: Times = ([], [])
+
+    def noting(side: Callable[[], object], into: list[float]) -> Callable[[], object]:
+        def run() -> None:
+            start = time.process_time()
+            side()
+            into.append(time.process_time() - start)
+
+        return run
+
+    return interleaved(noting(ours, cpu[0]), noting(theirs, cpu[1]), repeats), cpu
+
+
+def _ratio(seconds: Times) -> float:
+    return float(np.median(np.array(seconds[1]) / np.array(seconds[0])))
+
+
+def _fixed_seconds(folder: Path, registry: pl.DataFrame, settings: Settings) -> float:
+    """Processor seconds a file costs however few rows it has."""
+    path = folder / "few" / TILE.file
+    path.parent.mkdir()
+    make_file(path, make_rows(100))
+    took = []
+    for _ in range(4):
+        start = time.process_time()
+        negatives_of(path, registry, settings)
+        took.append(time.process_time() - start)
+    return float(np.median(took[1:]))
+
+
+def _projection(seconds_per_row: float, seconds_per_file: float, bytes_per_row: float) -> dict[str, Any]:
+    """All of DR10 on one core."""
+    seconds = DR10_ROWS * seconds_per_row + DR10_FILES * seconds_per_file
+    return {
+        "dr10_core_hours": seconds / 3600, "dr10_rows": DR10_ROWS, "dr10_files": DR10_FILES,
+        "dr10_terabytes": DR10_ROWS * bytes_per_row / 1e12, "seconds_per_file": seconds_per_file,
+        "dr10_assumes": "processor time of this run; files already in memory (a disk or network must deliver the terabytes at "
+        "the same pace); rows as wide and as many to pass as here; pools not written",
+    }  # fmt: skip
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes started inside use one thread each."""
+    before = os.environ.get("POLARS_MAX_THREADS")
+    os.environ["POLARS_MAX_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["POLARS_MAX_THREADS"]
+        else:
+            os.environ["POLARS_MAX_THREADS"] = before
+
+
+def _tile_after_tile(
+    path: Path, registry: pl.DataFrame, settings: Settings, tiles: int, start: Any, answers: Any
+) -> None:
+    """Worker: one tile to warm up, then, when all are ready, ``tiles`` more; puts when it began and ended."""
+    negatives_of(path, registry, settings)
+    start.wait()
+    began = time.monotonic()
+    for _ in range(tiles):
+        negatives_of(path, registry, settings)
+    answers.put((began, time.monotonic()))
+
+
+def _processes(path: Path, registry: pl.DataFrame, settings: Settings, n: int, tiles: int) -> dict[str, Any]:
+    """Rows a second of one process of one thread, and of two at once, ``tiles`` tiles each (the same file)."""
+    rates = {}
+    for count in (1, 2):
+        context = get_context("spawn")
+        start, answers = context.Barrier(count), context.Queue()
+        with _one_thread():
+            workers = [
+                context.Process(target=_tile_after_tile, args=(path, registry, settings, tiles, start, answers))
+                for _ in range(count)
+            ]
+            for worker in workers:
+                worker.start()
+        times = [answers.get(timeout=600) for _ in workers]
+        for worker in workers:
+            worker.join()
+        rates[count] = count * tiles * n / (max(end for _, end in times) - min(begin for begin, _ in times))
+    return {"rows_1_process": rates[1], "rows_2_processes": rates[2], "scaling": rates[2] / rates[1]}

@@ -66,14 +66,36 @@ def test_stamps_cut_refuses_sides_that_do_not_cut_the_same_pixels(monkeypatch):
 
 
 def test_catalogue():
+    found = catalogue.bench_catalogue(1, n=20_000, n_lenses=200, processes=False)
+    ratios = [f"ratio_{k}" for k in ("cpu", "guarded", "guarded_cpu", "table", "every_row", "two_steps", "without_datasum")]
+    assert_line(found, "catalogue", "negatives", "seconds_sweep", "seconds_pool", "dr10_assumes", *ratios)
+    assert all(found[name] > 0 for name in (*ratios, "rows_per_core", "dr10_core_hours"))
+    assert found["dr10_core_hours"] > found["dr10_rows"] / found["rows_per_core"] / 3600
+
+
+@pytest.mark.slow
+def test_catalogue_in_two_processes():
     found = catalogue.bench_catalogue(1, n=20_000, n_lenses=200)
-    assert_line(found, "catalogue", "negatives", "ratio_every_row", "seconds_read", "seconds_pool")
+    assert 0 < found["scaling"] == found["rows_2_processes"] / found["rows_1_process"]
+
+
+def test_the_guarded_reference_of_the_catalogue_finds_a_flipped_bit(tmp_path):
+    path, settings = tmp_path / catalogue.TILE.file, catalogue.Settings(selection=catalogue.SELECTION)
+    rows = catalogue.make_rows(500)
+    catalogue.make_file(path, rows)
+    registry = catalogue.make_registry(rows, 30)
+    content = bytearray(path.read_bytes())
+    content[-9000] ^= 1
+    path.write_bytes(content)
+    catalogue.astropy_way(path, registry, settings)
+    with pytest.raises(RuntimeError, match="not sound"):
+        catalogue.astropy_way(path, registry, settings, guards=True)
 
 
 def test_catalogue_refuses_sides_that_find_other_negatives(monkeypatch):
     monkeypatch.setattr(catalogue, "astropy_way", lambda *a, **k: ({1}, {}))
     with pytest.raises(RuntimeError, match="same negatives"):
-        catalogue.bench_catalogue(1, n=5_000, n_lenses=50)
+        catalogue.bench_catalogue(1, n=5_000, n_lenses=50, processes=False)
 
 
 def test_the_synthetic_registry_removes_some_objects_so_that_exclusion_is_tested():

@@ -20,7 +20,7 @@ from lens_assets.science.negatives.exclusion import near_known
 from lens_assets.science.negatives.rows import FrameRows, Rows
 from lens_assets.science.negatives.selection import SelectionProfile, filter_columns, flux_z_min, passes
 from lens_assets.science.negatives.settings import Settings
-from lens_assets.science.negatives.strata import need, nobs_bin
+from lens_assets.science.negatives.strata import NOBS_OPEN, need, nobs_bin
 from lens_assets.science.surveys.scan import Hold
 from lens_assets.science.surveys.settings import Settings as SurveySettings
 from lens_assets.science.surveys.sweeps import open_sweep
@@ -127,10 +127,18 @@ class _Beside(FrameRows):
 
 def _strata(light: pl.DataFrame, keep: Bool) -> pl.DataFrame:
     """``step, n_in, n_left`` of each TYPE|nobs_z bin (null where one is not known)."""
-    return (
-        light.select("type", "nobs_z", kept=pl.Series(keep))
-        .group_by("type", "nobs_z")
-        .agg(n_in=pl.len(), n_left=pl.col("kept").sum())
-        .group_by(step=pl.concat_str(pl.col("type").cast(pl.String), nobs_bin(), separator="|"))
-        .agg(pl.col("n_in", "n_left").sum())
-    )
+    kind = light["type"]
+    if isinstance(kind.dtype, pl.Enum) and not (kind.null_count() or light["nobs_z"].null_count()):  # codes: just count
+        few_nobs = np.clip(light["nobs_z"].to_numpy(), 0, NOBS_OPEN)  # the bins do not tell more apart
+        code = kind.to_physical().to_numpy().astype(np.int64) * (NOBS_OPEN + 1) + few_nobs
+        n = len(kind.dtype.categories) * (NOBS_OPEN + 1)
+        n_in, n_left = np.bincount(code, minlength=n), np.bincount(code[keep], minlength=n)
+        seen = np.flatnonzero(n_in)
+        names = kind.dtype.categories.gather(seen // (NOBS_OPEN + 1)).alias("type")
+        nobs = pl.Series("nobs_z", seen % (NOBS_OPEN + 1))
+        few = pl.DataFrame([names, nobs, pl.Series("n_in", n_in[seen]), pl.Series("n_left", n_left[seen])])
+    else:
+        kept = light.select("type", "nobs_z", kept=pl.Series(keep))
+        few = kept.group_by("type", "nobs_z").agg(n_in=pl.len(), n_left=pl.col("kept").sum())
+    named = few.group_by(step=pl.concat_str(pl.col("type").cast(pl.String), nobs_bin(), separator="|"))
+    return named.agg(pl.col("n_in", "n_left").sum())

@@ -12,6 +12,8 @@ from lens_assets.science.hashing import U64, galaxy_key, mix64, seed_of
 
 NOBS_BINS = ("1-2", "3-5", "6-10", "11+")
 """Bins of the number of z-band exposures."""
+NOBS_OPEN = 11
+"""From here on the last bin is open."""
 NO_EXPOSURE = "0"
 """Objects without any z exposure: no stratum of the contract, kept apart so that they are counted."""
 

@@ -105,6 +105,19 @@ def extract(raw, n, width, at, at2, out2, at4, out4, at8, out8):  # type: ignore
 
 
 @compiled
+def extract_some(raw, rows, width, at2, out2, at4, out4, at8, out8):  # type: ignore[no-untyped-def]
+    """:func:`extract` of single rows of a block, by their position in it."""
+    for i in range(rows.size):
+        base = rows[i] * width
+        for k in range(at2.size):
+            out2[k, i] = load16(raw, base + at2[k])
+        for k in range(at4.size):
+            out4[k, i] = load32(raw, base + at4[k])
+        for k in range(at8.size):
+            out8[k, i] = load64(raw, base + at8[k])
+
+
+@compiled
 def hold(raw, n, width, row, kinds, allowed, above, bounds, least, counts, out):  # type: ignore[no-untyped-def]
     """Positions in the block of the rows to keep whole, into ``out``; returns how many.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from lens_assets.science.surveys import fitsfile, kernel, schema
 from lens_assets.science.surveys.layout import Tile, brick_of_id, tile_of_key
 from lens_assets.science.surveys.settings import Settings
 
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 22
 _BRICK_DEG = 0.25
 _IDENTITY = ("RELEASE", "BRICKID", "OBJID")
 _REFERENCES = ("", "T2", "GE", "L3")
@@ -83,8 +84,8 @@ class Sweep:
     turned: I64 = field(default_factory=lambda: np.empty(0, np.int64))
     """Rows whose RA is 360, read as 0."""
     held: I64 = field(default_factory=lambda: np.empty(0, np.int64))
-    """Rows that were kept whole while the file went by, rising; ``held_bytes`` are theirs."""
-    held_bytes: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), np.uint8))
+    """Rows that were kept whole while the file went by, rising; ``held_columns`` are their numbers."""
+    held_columns: Arrays = field(default_factory=dict)
 
     def read(self, name: str, rows: I64 | None = None) -> npt.NDArray[Any]:
         """A column (native; BRICKNAME as bytes) of the given rows of the file, or of all: from memory or the file."""
@@ -95,16 +96,22 @@ class Sweep:
         return self.columns[name] if rows is None else self.columns[name][rows]
 
     def gather(self, names: Iterable[str], rows: I64) -> Arrays:
-        """Columns of a few rows, read from the file at once."""
+        """Columns of a few rows: from memory where they are there, else from the file at once."""
         names = list(names)
-        missing = [n for n in names if n not in self.columns]
         out: Arrays = {n: self.columns[n][rows] for n in names if n in self.columns}
-        if missing:
-            out |= self._from_file(missing, rows)
-        return out
+        missing = [n for n in names if n not in out]
+        if missing and len(self.held):
+            at = np.minimum(np.searchsorted(self.held, rows), len(self.held) - 1)
+            if (self.held[at] == rows).all():
+                out |= {n: self.held_columns[n][at] for n in missing if n in self.held_columns}
+                missing = [n for n in missing if n not in out]
+        return out | (self._from_file(missing, rows) if missing else {})
 
     def _from_file(self, names: list[str], rows: I64) -> Arrays:
-        taken = self._bytes(rows)
+        taken = np.empty((0, self.width), np.uint8)
+        if len(rows):
+            whole = np.memmap(self.path, f"V{self.width}", mode="r", offset=self.offset, shape=(self.n_rows,))
+            taken = whole[rows].view(np.uint8).reshape(len(rows), self.width)
         columns = _Columns(self.fields, names, len(rows))
         columns.fill(taken.reshape(-1), len(rows), self.width, 0)
         out = columns.arrays()
@@ -113,22 +120,16 @@ class Sweep:
                 start = self.fields[name].offset
                 text = np.ascontiguousarray(taken[:, start : start + self.fields[name].size])
                 out[name] = text.view(f"S{self.fields[name].size}").reshape(-1)
-        if "RA" in out and len(self.turned):
-            out["RA"][np.isin(rows, self.turned)] = 0.0
         for name in TABLES:
             if name in out:
                 out[name] = self._coded(name, out[name])
-        return out
+        return self.settled(out, rows)
 
-    def _bytes(self, rows: I64) -> npt.NDArray[np.uint8]:
-        """Whole rows as they lie in the file: those held from memory, or all from the file."""
-        at = np.searchsorted(self.held, rows)
-        if len(self.held) and (self.held[np.minimum(at, len(self.held) - 1)] == rows).all():
-            return self.held_bytes[at]
-        if not len(rows):
-            return np.empty((0, self.width), np.uint8)
-        whole = np.memmap(self.path, f"V{self.width}", mode="r", offset=self.offset, shape=(self.n_rows,))
-        return whole[rows].view(np.uint8).reshape(len(rows), self.width)
+    def settled(self, columns: Arrays, rows: I64 | None = None) -> Arrays:
+        """Columns as they lie in the file, with RA 360 read as 0."""
+        if "RA" in columns and len(self.turned):
+            columns["RA"][self.turned if rows is None else np.isin(rows, self.turned)] = 0.0
+        return columns
 
     def _coded(self, name: str, text: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Codes of byte texts; a text that is new gets a new label."""
@@ -152,6 +153,19 @@ class _Columns:
         self.at = {size: np.array([fields[n].offset for n in group], np.int64) for size, group in self.names.items()}
         self.out = {size: np.empty((len(group), rows), f"u{size}") for size, group in self.names.items()}
         self.letters = {n: fields[n].letter for n in numeric}
+
+    def sized(self, rows: int) -> _Columns:
+        """Room for the same columns of other rows."""
+        other = copy(self)
+        other.out = {size: np.empty((len(out), rows), out.dtype) for size, out in self.out.items()}
+        return other
+
+    @classmethod
+    def joined(cls, parts: list[_Columns]) -> _Columns:
+        """One after the other."""
+        whole = copy(parts[0])
+        whole.out = {size: np.concatenate([p.out[size] for p in parts], axis=1) for size in whole.out}
+        return whole
 
     def flat(self) -> tuple[npt.NDArray[Any], ...]:
         """Offsets and arrays by size, in the order the kernel takes them."""
@@ -224,6 +238,7 @@ class _Pass:
         box = np.array([t.ra_min, t.ra_min + 5, t.dec_min, t.dec_min + 5], float)
         depth = np.array([at["PSFDEPTH_G"], at["GALDEPTH_G"]], np.int64)
         guards = (identity, place, box, *_side_by_side([at[name] for name in schema.FINITE]), depth)
+        few = _Columns(f, schema.NEEDED if hold else (), 0)
         dup, held = schema.TYPES.index("DUP"), hold.offsets(at) if hold else None
         size = max(_BLOCK_BYTES // max(width, 1) // 4, 1) * 4  # rows whose bytes are whole 32-bit words
 
@@ -239,11 +254,10 @@ class _Pass:
                     buffer, m, width, row, extras, *where, *tables, *codes.values(), *numeric.flat(), *guards, dup,
                     self.marked, found[row:], facts,
                 )  # fmt: skip
-                bytes_ = _NOTHING, np.empty((0, width), np.uint8)
-                if held is not None:
-                    k = kernel.hold(buffer, m, width, row, codes["TYPE"], *held, some)
-                    bytes_ = some[:k] + row, buffer[: m * width].reshape(m, width)[some[:k]]
-                made.append(_Block(int(total), facts, found[row : row + facts[0]].copy(), *bytes_))
+                k = 0 if held is None else kernel.hold(buffer, m, width, row, codes["TYPE"], *held, some)
+                keep = few.sized(k)
+                kernel.extract_some(buffer, some[:k], width, *keep.flat())
+                made.append(_Block(int(total), facts, found[row : row + facts[0]].copy(), some[:k] + row, keep))
             return made
 
         with open(sweep.path, "rb", buffering=0) as stream:
@@ -262,10 +276,9 @@ class _Pass:
                 total += int(kernel.word_sum(tail, length))
         self.sum = fitsfile.folded(total)
         sweep.columns = numeric.arrays() | codes
-        if blocks:
-            sweep.held, sweep.held_bytes = (
-                np.concatenate([getattr(b, k) for b in blocks]) for k in ("held", "held_bytes")
-            )
+        if hold and blocks:
+            sweep.held = np.concatenate([b.held for b in blocks])
+            sweep.held_columns = _Columns.joined([b.columns for b in blocks]).arrays()
         facts = np.sum([b.facts for b in blocks], axis=0) if blocks else np.zeros(len(kernel.FACTS), np.int64)
         seen = dict(zip(kernel.FACTS, facts.tolist(), strict=True))
         self.psf_like = schema.like_magnitudes(seen["psf_positive"], seen["psf_magnitude"])
@@ -282,7 +295,7 @@ class _Block(NamedTuple):
     facts: I64
     runs: I64
     held: I64
-    held_bytes: npt.NDArray[np.uint8]
+    columns: _Columns
 
 
 def _threads() -> int:
@@ -386,8 +399,8 @@ def _clean(sweep: Sweep, found: _Pass, settings: Settings) -> None:
     reject(~(np.isfinite(ra) & np.isfinite(dec)), "coordinates not finite")
     turned = keep & (ra == 360)
     ra[turned], sweep.turned = 0.0, rows[turned]
-    if "RA" in sweep.columns:
-        sweep.columns["RA"][sweep.turned] = 0.0
+    sweep.settled(sweep.columns)
+    sweep.settled(sweep.held_columns, sweep.held)
     reject((ra < 0) | (ra > 360) | (np.abs(dec) > 90), "coordinates not on the sky")
     reject(a["TYPE"] == schema.TYPES.index("DUP"), "TYPE DUP")
     for name in schema.FINITE:
@@ -459,7 +472,4 @@ def _stream(sweep: Sweep, names: tuple[str, ...]) -> Arrays:
             m = min(size, sweep.n_rows - row)
             _fill(stream.fileno(), buffer, m * sweep.width, sweep.offset + row * sweep.width, sweep.path)
             columns.fill(buffer, m, sweep.width, row)
-    out = columns.arrays()
-    if "RA" in out:
-        out["RA"][sweep.turned] = 0.0
-    return out
+    return sweep.settled(columns.arrays())
