@@ -114,9 +114,17 @@ LATE = ([], [("write", 1), ("wait", 3), ("find", 0), ("write", 2), ("collect", 0
 """A reader holds what was just superseded when the collector comes."""
 
 
+GONE = (
+    [*[("go on", 0)] * 8, ("delete", 0), ("go on", 0), ("collect", 0)],
+    [("write", 1), ("wait", 3), ("write", 1)],
+)
+"""What a writer had found in place is deleted and collected before it puts its manifest."""
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(told=st.integers(0, 2**32).map(story))
 @example(told=LATE)
+@example(told=GONE)
 @example(told=story(533))  # two collectors at once
 def test_what_the_manifest_names_is_always_there_and_stays_for_a_day_for_whoever_found_it(tmp_path, told):
     script, first = told
@@ -126,7 +134,7 @@ def test_what_the_manifest_names_is_always_there_and_stays_for_a_day_for_whoever
     found: list[tuple[datetime, dict]] = []
 
     def write(value: int) -> None:
-        with store.draft("thing", "p1") as draft:
+        with store.draft("thing", "p1", made_from={"code": len(bucket.script) % 5}) as draft:
             for name, data in zip(("one", "two"), content(value), strict=True):
                 draft.path(name).write_bytes(data)
 

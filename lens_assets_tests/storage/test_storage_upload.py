@@ -375,6 +375,42 @@ def test_garbage_is_what_no_manifest_names_and_is_old_enough(bucket, monkeypatch
     assert store.collect_garbage() == []
 
 
+def test_one_collector_at_a_time_and_one_that_was_killed_is_waited_for_a_day(bucket, monkeypatch):
+    store = bucket.open()
+    write(store, 1)
+    bucket.write(remote.COLLECTING, b"somewhere 1 x")
+    with pytest.raises(BlockingIOError, match=r"another collector is at work.*remove this object") as fault:
+        store.collect_garbage()
+    assert f"{bucket.root}/{remote.COLLECTING}" in str(fault.value)
+    assert store.collect_garbage(dry_run=True) == []
+    age(bucket, monkeypatch, 2 * 86400)
+    assert store.collect_garbage() == []
+    assert remote.COLLECTING not in bucket.names()
+    assert (store.assets(), store.partitions("thing")) == (["thing"], ["p1"])
+
+
+def test_a_put_whose_answer_was_lost_counts_when_it_is_found_to_have_arrived(bucket, monkeypatch):
+    put = objects.Objects.put
+    lost = []
+
+    def loses(self, *args):
+        lost.append(put(self, *args))
+        return False  # as when boto3 repeats the request and finds its own manifest in the way
+
+    monkeypatch.setattr(objects.Objects, "put", loses)
+    write(bucket.open(), 1)
+    assert lost == [True]
+    verify(bucket.open("elsewhere").get("thing", "p1"))
+
+
+def test_a_writer_that_is_always_overtaken_says_so(bucket, monkeypatch):
+    monkeypatch.setattr(objects.Objects, "put", lambda *_: False)
+    monkeypatch.setattr(remote, "_ROUNDS", 3)
+    with pytest.raises(OSError, match="3 other writers came between"):
+        write(bucket.open(), 1)
+    assert bucket.open().find("thing", "p1") is None
+
+
 def test_garbage_beside_a_torn_manifest_is_left_for_somebody_to_look_at(backend, monkeypatch):
     store = backend.open()
     write(store, 1)
