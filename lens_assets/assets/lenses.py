@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 
 from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.tiles import TileEvents, make_tiles
 from lens_assets.automation.watch import catalogue_files
 from lens_assets.partitions import ALL, CHANNEL, SAME, TILE
 from lens_assets.resources.workspace import Workspace
@@ -76,22 +77,12 @@ def lens_registry(
 @dg.asset(
     **renewing(GROUP, {"python", "polars", "parquet"}),
     partitions_def=TILE,
-    ins={"sweeps": dg.AssetIn(partition_mapping=SAME), "lens_registry": dg.AssetIn(partition_mapping=ALL)},
+    deps=[dg.AssetDep("sweeps", partition_mapping=SAME), dg.AssetDep("lens_registry", partition_mapping=ALL)],
     metadata=of_table("lens_matches"),
 )
-def lens_matches(
-    context: dg.AssetExecutionContext, workspace: Workspace, sweeps: Artefact, lens_registry: Artefact
-) -> dg.MaterializeResult[Artefact]:
+def lens_matches(context: dg.AssetExecutionContext, workspace: Workspace) -> TileEvents:
     """Registry systems matched to the nearest primary object of a tile within the stated radius, separation kept."""
-    settings = workspace.profile().lenses
-    identity = {"code": code_digest("lenses", "columns/lenses.py"), "settings": settings}
-
-    def make(draft: Draft) -> None:
-        objects = sweeps.read()
-        draft.table(crossmatch.crossmatch(lens_registry.read(), objects, settings))
-        draft.table(objects.select(pl.col("brickid").unique().sort()), "bricks")
-
-    return stage(context, workspace, {**identity, **digests(sweeps, lens_registry)}, make)
+    yield from make_tiles(context, workspace)
 
 
 @dg.asset(

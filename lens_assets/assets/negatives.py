@@ -4,10 +4,10 @@ import dagster as dg
 import polars as pl
 
 from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.tiles import TileEvents, make_tiles
 from lens_assets.partitions import ALL, SAME, TILE
 from lens_assets.resources.workspace import Workspace
-from lens_assets.science.negatives import attrition, pool, sample
-from lens_assets.science.negatives.selection import load_selection
+from lens_assets.science.negatives import attrition, sample
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
 
@@ -18,24 +18,13 @@ _CODE = ("negatives", "columns/negatives.py")
 @dg.asset(
     **renewing(GROUP, {"python", "polars", "parquet"}),
     partitions_def=TILE,
-    ins={"sweeps": dg.AssetIn(partition_mapping=SAME), "lens_registry": dg.AssetIn(partition_mapping=ALL)},
+    deps=[dg.AssetDep("sweeps", partition_mapping=SAME), dg.AssetDep("lens_registry", partition_mapping=ALL)],
     metadata=of_table("negative_pool"),
 )
-def negative_pool(
-    context: dg.AssetExecutionContext, workspace: Workspace, sweeps: Artefact, lens_registry: Artefact
-) -> dg.MaterializeResult[Artefact]:
+def negative_pool(context: dg.AssetExecutionContext, workspace: Workspace) -> TileEvents:
     """Objects of a tile that pass the named selection profile and lie away from every known lens or candidate, with their
     confuser categories (proxies), and the attrition of every filter."""
-    settings = workspace.profile().negatives
-    profile = load_selection(settings.selection)
-    identity = {"code": code_digest(*_CODE), "settings": settings, "selection": profile}
-
-    def make(draft: Draft) -> None:
-        frame, lost = pool.build_pool(sweeps.read(), lens_registry.read(), profile, settings)
-        draft.table(frame)
-        draft.table(lost, "attrition")
-
-    return stage(context, workspace, {**identity, **digests(sweeps, lens_registry)}, make)
+    yield from make_tiles(context, workspace)
 
 
 @dg.asset(

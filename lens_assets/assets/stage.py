@@ -7,7 +7,7 @@ run resumes, and how a catalogue that changes nothing for the training set does 
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -16,8 +16,10 @@ from lens_assets.automation.conditions import RENEW, RENEW_CHOSEN
 from lens_assets.partitions import folder_key
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.columns.tables import table_of
-from lens_assets.science.hashing import canonical
+from lens_assets.science.engines.recognise import digests, ensure
 from lens_assets.science.storage import Artefact, Draft
+
+__all__ = ["FORCE_TAG", "OWNERS", "column_schema", "describe", "digests", "forced", "of_table", "renewing", "stage"]
 
 FORCE_TAG = "lens_assets/force"
 OWNERS = ["team:lens-assets"]
@@ -41,10 +43,9 @@ def renewing(
     }
 
 
-def digests(*inputs: Artefact | Sequence[Artefact]) -> dict[str, str]:
-    """Asset[partition] -> digest of the inputs, for an identity."""
-    flat = [a for item in inputs for a in ([item] if isinstance(item, Artefact) else item)]
-    return {f"{a.asset}[{a.partition}]": a.digest for a in flat}
+def forced(context: dg.AssetExecutionContext) -> bool:
+    """Whether the run asks for computing what is there already."""
+    return context.run.tags.get(FORCE_TAG) == "true"
 
 
 def stage(
@@ -65,15 +66,8 @@ def stage(
     store = workspace.store()
     asset = context.asset_key.path[-1]
     partition = folder_key(context.partition_key) if context.has_partition_key else "all"
-    made_from = {"asset": asset, "partition": partition, **identity}
-    found = store.find(asset, partition)
     started = time.monotonic()
-    forced = context.run.tags.get(FORCE_TAG) == "true"
-    reused = found is not None and not forced and found.manifest["made_from"] == canonical(made_from)
-    if not reused:
-        with store.draft(asset, partition, made_from=canonical(made_from)) as draft:
-            make(draft)
-    artefact = store.get(asset, partition)
+    artefact, reused = ensure(store, asset, partition, identity, make, force=forced(context))
     return dg.MaterializeResult(
         value=artefact,
         data_version=dg.DataVersion(artefact.digest[:16]),
@@ -89,7 +83,7 @@ def stage(
 def describe(artefact: Artefact) -> dict[str, Any]:
     """Metadata every asset has: place, digest, rows, column schema, and what its maker stated."""
     out: dict[str, Any] = {
-        "dagster/uri": dg.MetadataValue.path(str(artefact.folder)),
+        "dagster/uri": dg.MetadataValue.path(artefact.uri),
         "digest": artefact.digest[:16],
         "facts": dg.MetadataValue.json(dict(artefact.facts)),
     }

@@ -2,12 +2,10 @@
 
 import dagster as dg
 
-from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.stage import of_table, renewing
+from lens_assets.assets.tiles import TileEvents, make_tiles
 from lens_assets.partitions import SAME, TILE
 from lens_assets.resources.workspace import Workspace
-from lens_assets.science.provenance import code_digest
-from lens_assets.science.storage import Artefact, Draft
-from lens_assets.science.surveys.conditions import occupancy
 
 GROUP = "surveys"
 
@@ -27,32 +25,20 @@ sweep_files = dg.AssetSpec(
     deps=[dg.AssetDep(sweep_files, partition_mapping=SAME)],
     metadata=of_table("sweeps"),
 )
-def sweeps(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult[Artefact]:
+def sweeps(context: dg.AssetExecutionContext, workspace: Workspace) -> TileEvents:
     """Primary objects of one sweep file: the columns that any step reads, in native byte order, with derived magnitudes,
     colours, depths and HEALPix cell. Rows that cannot be used are counted by reason; a file that cannot be read is an error
     that names it."""
-    release, tile = workspace.data_release(), context.partition_key
-    identity = {"code": code_digest("surveys", "columns/surveys.py"), "sweep": release.sweep_digest(tile)}
-
-    def make(draft: Draft) -> None:
-        frame, rejected = release.sweep(tile)
-        draft.table(frame)
-        draft.facts.update(rejected=rejected.counts)
-
-    return stage(context, workspace, identity, make)
+    yield from make_tiles(context, workspace)
 
 
 @dg.asset(
     **renewing(GROUP, {"python", "polars", "parquet"}),
     partitions_def=TILE,
-    ins={"sweeps": dg.AssetIn(partition_mapping=SAME)},
+    deps=[dg.AssetDep(sweeps, partition_mapping=SAME)],
     metadata=of_table("conditions"),
 )
-def conditions(
-    context: dg.AssetExecutionContext, workspace: Workspace, sweeps: Artefact
-) -> dg.MaterializeResult[Artefact]:
+def conditions(context: dg.AssetExecutionContext, workspace: Workspace) -> TileEvents:
     """Joint occupancy of PSF FWHM, depth, number of exposures and TYPE over the objects of a tile: the survey's own weights
     for its completeness."""
-    settings = workspace.profile().surveys
-    identity = {"code": code_digest("surveys/conditions.py"), "settings": settings, **digests(sweeps)}
-    return stage(context, workspace, identity, lambda draft: draft.table(occupancy(sweeps.read(), settings)))
+    yield from make_tiles(context, workspace)

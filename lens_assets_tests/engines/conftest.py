@@ -1,6 +1,8 @@
 """A small survey of a few tiles in DR10's layout, with a registry of lenses: what every engine is asked to make."""
 
+import copy
 import gc
+import importlib.util
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -103,3 +105,88 @@ def _collect() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+
+
+# --- EMR: a moto server with a worker that runs what is submitted -----------------------------------------------------
+
+
+def _module(name: str):
+    path = Path(__file__).parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"engines_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def emr_module():
+    """The stand-in for EMR as a module."""
+    pytest.importorskip("moto")
+    return _module("emr_worker")
+
+
+@pytest.fixture(scope="module")
+def cloud(emr_module, tmp_path_factory: pytest.TempPathFactory):
+    """The server and its worker, empty, with a bucket; the environment of this process points at it."""
+    import boto3
+    from moto.emrserverless import models as serverless_models
+    from moto.server import ThreadedMotoServer
+
+    before = serverless_models.JOB_STATUS
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://127.0.0.1:{1}".format(*server.get_host_and_port())
+    patch = pytest.MonkeyPatch()
+    for key, value in emr_module.environment(url).items():
+        patch.setenv(key, value)
+    worker = emr_module.Worker(url, tmp_path_factory.mktemp("emr"))
+    emr_module.teach_moto(worker)
+    worker.start()
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="lenses", CreateBucketConfiguration={"LocationConstraint": emr_module.REGION})
+    worker.s3 = s3
+    yield worker
+    worker.stop()
+    server.stop()
+    patch.undo()
+    serverless_models.JOB_STATUS = before
+    assert not worker.trouble, worker.trouble[0]
+
+
+SETTINGS = {
+    "region": "us-west-2",
+    "bucket": "lenses",
+    "prefix": "work/emr",
+    "archive": "s3://lenses/code/lens-assets-1.tar.gz",
+    "entry": "s3://lenses/code/spark_main.py",
+    "max_hours": 2,
+    "poll_seconds": 0.1,
+    "log_wait_seconds": 5,
+    "cluster": {
+        "primary": {"instance_type": "m7i.xlarge", "count": 1},
+        "core": {"instance_type": "m7i.2xlarge", "count": 2},
+        "task": {"instance_type": "m7i.2xlarge", "count": 6, "spot": True, "spot_max_usd": 0.25},
+        "service_role": "EMR_DefaultRole_V2",
+        "instance_profile": "EMR_EC2_DefaultRole",
+        "subnet": "subnet-0a1b2c3d",
+        "idle_minutes": 15,
+        # classifications that would replace those of a client that passes its session through them
+        "configurations": [
+            {"Classification": "spark-defaults", "Properties": {"spark.sql.shuffle.partitions": "64"}},
+            {"Classification": "spark-env", "Configurations": [{"Classification": "export", "Properties": {"A": "b"}}]},
+        ],
+    },
+    "serverless": {
+        "release_label": "emr-7.13.0",
+        "execution_role": "arn:aws:iam::123456789012:role/emr-serverless",
+        "idle_minutes": 10,
+        "max_vcpu": 64,
+        "max_memory_gb": 256,
+    },
+}
+
+
+@pytest.fixture
+def settings_dict() -> dict:
+    """Valid settings of EMR as they stand in a YAML file, to be turned."""
+    return copy.deepcopy(SETTINGS)

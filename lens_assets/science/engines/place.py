@@ -22,8 +22,8 @@ class Place(BaseModel):
     """Roots and profile of one installation (frozen).
 
     ``release`` is the root of the data release, ``store`` that of the artefacts (a folder or ``s3://bucket/prefix``),
-    ``cache`` a folder of the machine the kernel runs on, ``profile`` the content of the profile (not its name: a
-    cluster does not have the file).
+    ``cache`` a folder of the machine the kernel runs on, for local copies of at most ``max_cache_bytes`` of artefacts,
+    ``profile`` the content of the profile (not its name: a cluster does not have the file).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +31,7 @@ class Place(BaseModel):
     release: str
     store: str
     cache: str
+    max_cache_bytes: int | None = None
     profile: dict[str, Any]
 
     @classmethod
@@ -55,11 +56,6 @@ class Opened:
 @lru_cache(maxsize=8)
 def _opened(text: str) -> Opened:
     place = Place.model_validate_json(text)
-    profile = Profile.model_validate(place.profile)
-    release = DataRelease(place.release, cache=Path(place.cache), settings=profile.surveys)
-    return Opened(open_store(place.store, Path(place.cache)), release, profile)
-
-
-def open_store(root: str, cache: Path) -> Store:
-    """The store at ``root``; of object storage, artefacts are fetched below ``cache``."""
-    return Store(root)
+    profile, cache = Profile.model_validate(place.profile), Path(place.cache)
+    release = DataRelease(place.release, cache=cache, settings=profile.surveys)
+    return Opened(Store(place.store, cache=cache / "store", max_cache_bytes=place.max_cache_bytes), release, profile)
