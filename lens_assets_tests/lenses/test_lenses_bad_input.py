@@ -6,8 +6,10 @@ import gzip
 
 import polars as pl
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
-from hypothesis import HealthCheck, given, settings
+from astropy.time import Time
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lens_assets.science.columns.lenses import LENS_CHANNEL
@@ -95,6 +97,19 @@ def test_a_table_without_rows_is_an_error_in_every_format(tmp_path, form):
     Table({"name": ["L"], "RA": [1.0], "DEC": [2.0], "grade": ["A"]})[:0].write(path, format=form)
     with pytest.raises(BadInput, match="not one row"):
         read_channel(path, mapping.mapping_for_file(path))
+
+
+def test_positions_kept_as_one_column_of_an_ecsv_are_read(tmp_path):
+    path = tmp_path / "mine.ecsv"
+    place = SkyCoord([10.25, 11], [-3.5, 1], unit="deg").galactic
+    Table({"name": ["a", "b"], "pos": place, "when": Time(["2020-01-01", "2021-01-01"])}).write(path)
+    (tmp_path / "mine.yaml").write_text(
+        "channel: mine\nrole: evaluation\ncolumns: {lens_id: [name], ra: [pos.ra], dec: [pos.dec]}\n"
+        "labels: {default: candidate}\n"
+    )
+    frame, _ = read_channel(path, mapping.mapping_for_file(path))
+    assert frame["ra"].to_list() == pytest.approx([10.25, 11])
+    assert frame["dec"].to_list() == pytest.approx([-3.5, 1])
 
 
 @pytest.mark.parametrize("cell", ["10h20m30s", "10:20:30", "10 20 30.5", "10:20", "155d07m30s"])
@@ -257,6 +272,7 @@ def test_whatever_a_table_holds_it_is_read_in_balance_or_refused_with_its_name(t
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(b",", "csv")
 @given(st.binary(max_size=300), st.sampled_from(["csv", "fits", "parquet", "ecsv", "vot", "csv.gz"]))
 def test_bytes_that_are_no_table_are_refused_with_the_name_of_the_file(tmp_path, raw, ending):
     path = tmp_path / f"huang2020.{ending}"

@@ -87,7 +87,8 @@ def _text(value: object) -> str:
 
 
 def _astropy(path: Path, form: str) -> RawTable:
-    from astropy.table import Table
+    from astropy.coordinates import SkyCoord
+    from astropy.table import Column, Table
 
     try:
         with warnings.catch_warnings():
@@ -95,10 +96,16 @@ def _astropy(path: Path, form: str) -> RawTable:
             table = Table.read(path, format=form)
     except Exception as fault:  # astropy's readers raise anything from KeyError to struct.error on damaged files
         raise BadInput(f"truncated or corrupt {form}: {fault}", file=str(path)) from fault
-    columns = {}
+    columns: dict[str, list[str]] = {}
     for name in table.colnames:
-        if table[name].ndim == 1:
-            values = table[name]
+        values = table[name]
+        if isinstance(values, SkyCoord):  # an ECSV may hold positions as one column
+            place = values.icrs
+            columns |= {
+                f"{name}.ra": [_text(v) for v in place.ra.deg],
+                f"{name}.dec": [_text(v) for v in place.dec.deg],
+            }
+        elif isinstance(values, Column) and values.ndim == 1:
             mask = np.asarray(getattr(values, "mask", np.zeros(len(table), bool)))
             columns[name] = ["" if gone else _text(v) for v, gone in zip(values.tolist(), mask, strict=True)]
     return RawTable(columns, list(range(len(table))), len(table))
@@ -118,6 +125,8 @@ def _csv(path: Path, reader: Reader, required: Sequence[Sequence[str]]) -> tuple
         parsed = [row for row in source if any(cell.strip() for cell in row) and not row[0].startswith("#")]
     except csv.Error as fault:
         raise BadInput(f"not a readable CSV: {fault}", file=str(path), row=source.line_num) from fault
+    if not parsed:
+        raise BadInput("no header line", file=str(path))
     header = [name.strip() for name in parsed[0]]
     doubled = sorted({n for n in header if n and header.count(n) > 1})
     if doubled:
