@@ -117,7 +117,7 @@ class Store:
                     _rename(scratch, "kept")
                 raise
         finally:
-            _discard(scratch)
+            _discard(scratch, noted=self.resumes)
 
     def resume(self, asset: str, partition: str, made_from: Mapping[str, Any]) -> Artefact | None:
         """Publish what was made on this machine from exactly ``made_from`` but whose upload was cut off (the process
@@ -181,8 +181,9 @@ def _note(scratch: Path) -> Path:
     return scratch.with_name(f"{scratch.name}.json")
 
 
-def _discard(scratch: Path) -> None:
-    _note(scratch).unlink(missing_ok=True)
+def _discard(scratch: Path, *, noted: bool = True) -> None:
+    if noted:
+        _note(scratch).unlink(missing_ok=True)
     if scratch.exists():
         shutil.rmtree(scratch, ignore_errors=True)
 
