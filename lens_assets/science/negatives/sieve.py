@@ -145,7 +145,7 @@ def _sifted(side: tuple[F64, F64], rows: I64, other: tuple[F64, F64], centres: I
 def _southward(side: tuple[F64, F64], rows: I64) -> I64:
     """Usable rows in order of declination."""
     rows = rows[np.isfinite(side[0][rows]) & (np.abs(side[1][rows]) <= 90)]
-    return np.asarray(rows[np.argsort(side[1][rows], kind="stable")], np.int64)
+    return np.asarray(rows[np.argsort(side[1][rows])], np.int64)
 
 
 def near_pairs(
@@ -160,11 +160,12 @@ def near_pairs(
     if not (a[0].size and b[0].size):
         return none
     (small, large), swapped = ((a, b), False) if a[0].size <= b[0].size else ((b, a), True)
-    few, many = np.arange(small[0].size), np.arange(large[0].size)
-    if many.size > _MANY:
-        many = _sifted(large, many, small, few, arcsec)
+    few, many = np.arange(small[0].size), None
+    if large[0].size > _MANY:
+        many = np.flatnonzero(Sieve(small[0], small[1], arcsec).maybe(large[0], large[1]))
         few = _sifted(small, few, large, many, arcsec)
         many = _sifted(large, many, small, few, arcsec)
+    many = np.arange(large[0].size) if many is None else many
     rows, others = (_southward(a, many), _southward(b, few)) if swapped else (_southward(a, few), _southward(b, many))
     vectors = [unit_vectors(side[0][k], side[1][k]).reshape(-1, 3) for k, side in ((rows, a), (others, b))]
     limit, room = (chord(arcsec) * (1 + 1e-12)) ** 2, 4 * min(len(rows), len(others)) + 1024

@@ -221,7 +221,7 @@ def block(  # type: ignore[no-untyped-def]
     """Everything for ``n`` rows that lie in ``raw`` (and ``extras`` bytes after them), a few at a time, so that all steps but
     the first find them in the nearest cache; returns the sum of the words."""
     total = numba.uint64(0)
-    few = 128
+    few = 64
     for start in range(0, n, few):
         m = min(few, n - start)
         size = m * width
