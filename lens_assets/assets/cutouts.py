@@ -7,7 +7,7 @@ from lens_assets.assets.negatives import markdown
 from lens_assets.assets.stage import digests, of_table, renewing, stage
 from lens_assets.partitions import ALL, SAME, TILE
 from lens_assets.resources.workspace import Workspace
-from lens_assets.science.cutouts import report, shard
+from lens_assets.science.cutouts import page, report, shard, viewer_shard
 from lens_assets.science.hashing import digest
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
@@ -37,6 +37,15 @@ def cutouts(
     }
 
     def make(draft: Draft) -> None:
+        if profile.cutouts.source == "viewer":
+            viewer_shard.write_viewer_shard(
+                draft,
+                rows,
+                profile.cutouts,
+                workspace.work / "viewer" / tile,
+                lambda done, total: context.log.info(f"{tile}: {done} of {total} positions answered"),
+            )
+            return
         facts = shard.write_shard(
             draft,
             workspace.data_release(),
@@ -60,7 +69,7 @@ def cutout_quality(
     context: dg.AssetExecutionContext, workspace: Workspace, cutouts: list[Artefact], splits: Artefact
 ) -> dg.MaterializeResult[Artefact]:
     """How well each simple image feature alone separates positives from negatives (AUC with intervals, green, yellow or red),
-    duplicates across splits, and galleries."""
+    what was lost and why, stamps that share or repeat pixels, and all of it as a page for a browser (`report.html`)."""
     profile = workspace.profile()
     identity = {"code": code_digest("cutouts"), "settings": profile.cutouts, **digests(cutouts, splits)}
 
@@ -73,8 +82,16 @@ def cutout_quality(
         draft.table(found.duplicates, "duplicates")
         draft.table(found.rejected, "rejected")
         found.save_figures(draft.folder)
+        draft.path("report.html").write_text(page.report_page(found), encoding="utf-8")
         draft.facts.update(found.facts)
 
     return stage(
-        context, workspace, identity, make, lambda made: {"shortcuts": dg.MetadataValue.md(markdown(made.read()))}
+        context,
+        workspace,
+        identity,
+        make,
+        lambda made: {
+            "report": dg.MetadataValue.path(str(made.file("report.html"))),
+            "shortcuts": dg.MetadataValue.md(markdown(made.read())),
+        },
     )

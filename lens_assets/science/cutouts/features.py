@@ -46,6 +46,34 @@ _PERCENTILES = (1, 5, 25, 75, 95, 99)
 _BLOCK = 64
 
 
+MEANING = {
+    "annulus_snr": "flux at 4-16 px over its noise: arcs are there, and so is the deflector",
+    "annulus": "mean flux at 4-16 px: arcs are there, and so is the deflector",
+    "asymmetry": "light that is not round at 4-16 px: what an arc adds",
+    "background_mad": "scatter of the sky: depth, never the galaxy",
+    "background": "level of the sky: subtraction, never the galaxy",
+    "colour": "annulus colour minus core colour: blue arcs round red deflectors",
+    "core": "mean flux of the inner pixels: the deflector alone",
+    "edge": "outermost frame against the background: a border left by a reader",
+    "laplacian_annulus": "fine structure at 4-16 px",
+    "laplacian_core": "fine structure of the core: sharpness, seeing",
+    "mad": "scatter of all pixels",
+    "median": "median of all pixels",
+    "noise_lag": "correlation of neighbouring sky pixels: how often the reader resampled",
+    "outer": "mean flux at 16-28 px: haloes and neighbours",
+    "p": "percentile of all pixels",
+    "radial_gradient": "slope of the profile within 16 px",
+    "saturated": "share of pixels that the normalisation clips",
+}
+"""What a feature measures and what it tells, by the stem of its name."""
+
+
+def meaning(feature: str) -> str:
+    """What a feature measures, in a few words."""
+    best = max((stem for stem in MEANING if feature.startswith(stem)), key=len, default="")
+    return MEANING.get(best, "")
+
+
 @lru_cache(maxsize=16)
 def _rings(height: int, width: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], F64]:
     """Flat indices of the pixels at r < 28 ordered by ring, where each ring starts, and the ring's mean radius."""

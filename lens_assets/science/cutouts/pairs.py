@@ -37,33 +37,41 @@ _SAMPLE = 400
 """Stamps the search is calibrated on."""
 
 
-def duplicate_pairs(stamps: ShardSet, here: pl.DataFrame, band: int = 1) -> tuple[pl.DataFrame, dict[str, Any]]:
+def compared(
+    images: npt.NDArray[np.float32], invvar: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """The planes (n, h, w) of stamps that are compared, the second band's (r), and their valid pixels."""
+    band = min(1, images.shape[1] - 1)
+    return images[:, band], valid_pixels(images[:, [band]], invvar[:, [band]])[:, 0]
+
+
+def duplicate_pairs(
+    stamps: ShardSet, here: pl.DataFrame, prints: Prints | None = None
+) -> tuple[pl.DataFrame, dict[str, Any]]:
     """All pairs of ``here`` (``galaxy_id, split, ra, dec, stamp_digest, position``) that share or repeat pixels.
+
+    ``prints``: fingerprints of the rows of ``here``, in its order, where they are known already.
 
     Returns
     -------
     Table ``duplicates``, and facts: pairs by kind, those across splits, stamps that could not be compared, and the
     calibration of the search (:class:`calibration.Calibration`).
     """
-    here = here.sort("galaxy_id")
+    order = here["galaxy_id"].arg_sort().to_numpy()
+    here = here[order]
     empty = pl.DataFrame(schema={c.name: c.dtype for c in DUPLICATES.columns})
     if here.height < 2:
         return empty, {"kinds": dict.fromkeys(KINDS, 0), "across_splits": dict.fromkeys(KINDS, 0)}
     positions = here["position"].to_numpy()
-    band = min(band, stamps.shards[0].shape[0] - 1)
 
     def fetch(rows: I64) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        image, invvar = (a[:, [band]] for a in (stamps.images(positions[rows]), stamps.invvar(positions[rows])))
-        return image[:, 0], valid_pixels(image, invvar)[:, 0]
+        return compared(stamps.images(positions[rows]), stamps.invvar(positions[rows]))
 
-    prints = Prints(
-        np.concatenate(
-            [
-                fingerprint(*sky_of(*fetch(np.arange(k, min(k + _CHUNK, here.height))))).sign
-                for k in range(0, here.height, _CHUNK)
-            ]
-        )
-    )
+    if prints is None:
+        chunks = (np.arange(k, min(k + _CHUNK, here.height)) for k in range(0, here.height, _CHUNK))
+        prints = Prints(np.concatenate([fingerprint(*sky_of(*fetch(rows))).sign for rows in chunks]))
+    else:
+        prints = Prints(prints.sign[order])
     order = np.argsort(mix64(np.array([seed_of("duplicates", g) for g in here["galaxy_id"]], np.uint64)), kind="stable")
     chosen = np.sort(order[:_SAMPLE])
     measured = calibrate(chosen, here["galaxy_id"].gather(chosen).to_list(), prints, fetch)

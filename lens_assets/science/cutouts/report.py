@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from lens_assets.science.cutouts.duplicates import Prints, fingerprint, sky_of
 from lens_assets.science.cutouts.features import noise_lags, shortcut_features
 from lens_assets.science.cutouts.figures import feature_distributions, gallery
-from lens_assets.science.cutouts.pairs import LEARNT, duplicate_pairs
+from lens_assets.science.cutouts.pairs import LEARNT, compared, duplicate_pairs
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.cutouts.shard import Shard, ShardSet
 from lens_assets.science.cutouts.shortcut import shortcut_report
@@ -29,6 +30,8 @@ from lens_assets.science.cutouts.source import noise_classifier
 from lens_assets.science.hashing import galaxy_key, mix64
 
 _CHUNK = 512
+_NOTHING = pl.DataFrame(schema={"tile": pl.String, "reason": pl.String, "n": pl.UInt32})
+_NO_REASON = pl.DataFrame(schema={"galaxy_id": pl.String, "reason": pl.String})
 _SHOWN = 32
 
 
@@ -44,6 +47,12 @@ class QualityReport:
     """Table ``duplicates``: pairs of stamps that share pixels, or look like the same."""
     rejected: pl.DataFrame
     """``label, reason, n``: objects without a stamp by class."""
+    tiles: pl.DataFrame
+    """``tile, asked, kept``: objects of the sample outside the guard ring, and those with a stamp."""
+    rejected_by_tile: pl.DataFrame
+    """``tile, reason, n``."""
+    lost: pl.DataFrame
+    """``galaxy_id, reason``: every object of the sample that was rejected."""
     facts: dict[str, Any]
     stamps: ShardSet
 
@@ -73,10 +82,11 @@ def quality_report(
     reader).
     """
     stamps = ShardSet(shards)
-    sample = sample.select("galaxy_id", "label", "split", "cell").sort("galaxy_id")
+    tile = pl.col("tile") if "tile" in sample.columns else pl.lit("all").alias("tile")
+    sample = sample.select("galaxy_id", "label", "split", "cell", tile).sort("galaxy_id")
     index = stamps.index if stamps.shards else pl.DataFrame(schema={"galaxy_id": pl.String})
     here = sample.join(index, on="galaxy_id", how="inner", maintain_order="left")
-    features = _features(stamps, here, settings, workers)
+    features, prints = _features(stamps, here, settings, workers)
     table = pl.concat([here.select("galaxy_id", "label", "split"), features], how="horizontal")
 
     judged = here.with_row_index("at").filter(pl.col("split").is_in(LEARNT))
@@ -87,7 +97,7 @@ def quality_report(
         ("cutout-quality",),
         settings.bootstrap_draws,
     )
-    duplicates, twice = duplicate_pairs(stamps, here)
+    duplicates, twice = duplicate_pairs(stamps, here, prints)
     lost = pl.concat([shard.rejected for shard in shards]) if shards else pl.DataFrame(schema={"galaxy_id": pl.String})
     rejected = sample.join(lost, on="galaxy_id", how="inner")
     by_class = (
@@ -101,6 +111,11 @@ def quality_report(
         judged["cell"].to_numpy(),
         settings.bootstrap_draws,
     )
+    asked = sample.filter(pl.col("split") != "guard")
+    kept = asked["galaxy_id"].is_in(here["galaxy_id"].to_list())
+    tiles = asked.with_columns(kept=kept).group_by("tile").agg(asked=pl.len(), kept=pl.col("kept").sum()).sort("tile")
+    by_tile = rejected.group_by("tile", "reason").len("n").sort("tile", "reason") if rejected.height else _NOTHING
+    reasons = rejected.select("galaxy_id", "reason") if rejected.height else _NO_REASON
     facts: dict[str, Any] = {
         "stamps": here.height,
         "positives": int((here["label"] == 1).sum()),
@@ -114,25 +129,30 @@ def quality_report(
     if here.height:
         sources = here.group_by("label", "source").len("n").sort("label", "source")
         facts["sources"] = {f"{label}: {source}": n for label, source, n in sources.iter_rows()}
-    return QualityReport(shortcuts, table, duplicates, by_class, facts, stamps)
+    return QualityReport(shortcuts, table, duplicates, by_class, tiles, by_tile, reasons, facts, stamps)
 
 
-def _features(stamps: ShardSet, here: pl.DataFrame, settings: Settings, workers: int) -> pl.DataFrame:
+def _features(stamps: ShardSet, here: pl.DataFrame, settings: Settings, workers: int) -> tuple[pl.DataFrame, Prints]:
     positions = here["position"].to_numpy() if here.height else np.empty(0, np.int64)
     chunks = [positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK)]
     if not chunks:
-        return pl.DataFrame()
+        return pl.DataFrame(), Prints(np.empty((0, 0), np.int8))
     measure = partial(_measure, stamps, settings)
     if workers == 1 or len(chunks) == 1:
-        return pl.concat(map(measure, chunks))
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pl.concat(pool.map(measure, chunks))
+        measured = list(map(measure, chunks))
+    else:
+        with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=multiprocessing.get_context("spawn")) as pool:
+            measured = list(pool.map(measure, chunks))
+    return pl.concat(frame for frame, _ in measured), Prints(np.concatenate([sign for _, sign in measured]))
 
 
-def _measure(stamps: ShardSet, settings: Settings, positions: npt.NDArray[np.int64]) -> pl.DataFrame:
+def _measure(
+    stamps: ShardSet, settings: Settings, positions: npt.NDArray[np.int64]
+) -> tuple[pl.DataFrame, npt.NDArray[np.int8]]:
     images, invvar = stamps.images(positions), stamps.invvar(positions)
     lags = noise_lags(images, invvar, bands="".join(settings.bands))
-    return pl.concat([shortcut_features(images, invvar, settings.normalisation), lags], how="horizontal")
+    sign = fingerprint(*sky_of(*compared(images, invvar))).sign
+    return pl.concat([shortcut_features(images, invvar, settings.normalisation), lags], how="horizontal"), sign
 
 
 def _keys(ids: pl.Series) -> npt.NDArray[np.int64]:
