@@ -6,15 +6,16 @@ picture to within a pixel, a resampling or some noise: an object under a wrong p
 written twice.
 
 A difference hash of the picture as it is cannot find the last kind: smooth round galaxies all hash alike, and the
-wings of large ones correlate at 0.5 to 0.9 though nothing is shared (605 such pairs on the practice sky, all of
-galaxies of r ~ 16 at its median, none a duplicate). So the object itself is taken out first. What is left, noise and
+wings of large ones correlate at 0.5 to 0.9 though nothing is shared (on a practice sky 855 pairs of galaxies of median
+r = 15.7, where the sample's is 19.7; two were duplicates). So the object itself is taken out first. What is left, noise and
 neighbours, is what makes a piece of sky unique. Two steps:
 
 1. *likeness*: 20 x 20 blocks of 5 px, each bit set where the block is brighter than its surroundings, blocks inside the
    object's own light unknown. Over the m blocks known in both stamps, ``(agreeing - disagreeing) / sqrt(m)``: a standard
    normal deviate for unrelated skies.
 2. *agreement*: for likely pairs, the correlation of the high-passed pixels outside both objects, the best of shifts up
-   to 2 px. Unrelated skies reach 0.2 at most; the same sky stays above 0.3 even under twice its own noise.
+   to 2 px. Unrelated skies reached 0.24 at most among 31 million pairs; the same sky under its own noise once more has
+   0.5 or more nineteen times in twenty.
 
 How often both steps are wrong is measured on the stamps at hand (``calibration``). Not found: the same object in
 other exposures altogether, when nothing but the object is in the stamp; pictures moved by more than about a pixel.
