@@ -39,6 +39,10 @@ def ensure(
     made_from = canonical({"asset": asset, "partition": partition, **identity})
     found = store.find(asset, partition)
     reused = found is not None and not force and found.manifest["made_from"] == made_from
+    if not reused and not force:
+        sent = store.resume(asset, partition, made_from)  # made by a run that was killed while it was sent
+        if sent is not None:
+            return sent, True
     if not reused:
         with store.draft(asset, partition, made_from=made_from) as draft:
             make(draft)
