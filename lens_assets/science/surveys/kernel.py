@@ -127,13 +127,15 @@ def hold(raw, n, width, row, kinds, allowed, above, bounds, least, counts, out):
     taken = 0
     for i in range(n):
         base = i * width
-        good = allowed[kinds[row + i]]
         for k in range(above.size):
-            good &= _single(load32(raw, base + above[k])) > bounds[k]
-        for k in range(least.size):
-            good &= numba.int16(load16(raw, base + least[k])) >= counts[k]
-        out[taken] = i
-        taken += good
+            if not (_single(load32(raw, base + above[k])) > bounds[k]):
+                break
+        else:
+            good = allowed[kinds[row + i]]
+            for k in range(least.size):
+                good &= numba.int16(load16(raw, base + least[k])) >= counts[k]
+            out[taken] = i
+            taken += good
     return taken
 
 

@@ -70,6 +70,7 @@ class SweepRows:
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
+        self._made: dict[str, pl.Series] = {}
         self.height = len(sweep.kept)
         self.rejections = sweep.rejections
         self.rejections.check(sweep.n_rows, self.height)
@@ -80,9 +81,12 @@ class SweepRows:
         return SWEEPS.names
 
     def columns(self, names: Sequence[str]) -> pl.DataFrame:
-        """Some columns of all rows."""
-        sweep = self._sweep
-        return derive.table(sweep, list(names), sweep.kept, everything=self.height == sweep.n_rows)
+        """Some columns of all rows; a column is made once."""
+        sweep, fresh = self._sweep, [name for name in dict.fromkeys(names) if name not in self._made]
+        if fresh:
+            made = derive.table(sweep, fresh, sweep.kept, everything=self.height == sweep.n_rows)
+            self._made |= dict(zip(fresh, made.get_columns(), strict=True))
+        return pl.DataFrame([self._made[name] for name in names])
 
     def rows(self, index: I64, names: Sequence[str] | None = None) -> pl.DataFrame:
         """Some rows (positions from 0), sorted by galaxy_id, with all columns or the named ones."""
