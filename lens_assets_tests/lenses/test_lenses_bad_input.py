@@ -217,6 +217,7 @@ PLACES = [(10 + 0.37 * k, -5 + 0.21 * k) for k in range(12)]
 def test_one_catalogue_delivered_twice_under_two_names_is_refused(tmp_path):
     table = pl.concat([listed(tmp_path, "one", PLACES), listed(tmp_path, "two", PLACES[::-1], digits=4)])
     assert copies(table) == [("one", "two")]
+    assert copies(pl.concat([table, listed(tmp_path, "two", [*PLACES, PLACES[0]])])) == [("one", "two")]
     with pytest.raises(BadInput, match="'one' and 'two' list the same 12 places") as caught:
         build_registry(table, [rules("one"), rules("two")])
     assert "derived_from: [one]" in str(caught.value)

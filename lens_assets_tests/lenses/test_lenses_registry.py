@@ -155,6 +155,10 @@ def test_a_candidate_is_not_confirmed_by_having_been_observed_with_hst(label):
     assert one({"channel": "hst", "label": label})["tier"] != "confirmed"
 
 
+def test_what_hst_saw_is_not_confirmed_against_a_list_that_says_otherwise():
+    assert one({"channel": "hst", "label": "visual_A"}, {"channel": "follow", "label": "not_lens"})["tier"] == "none"
+
+
 def test_the_weight_of_tier_b_is_configurable_within_its_range():
     assert one({"label": "visual_B"}, weight_b=0.3)["weight"] == 0.3
     with pytest.raises(ValueError, match="weight_b"):
@@ -324,6 +328,8 @@ def test_the_values_of_one_cell_count_one_by_one():
     assert found["cell"]["values"] == [remark]
     close = conflicts_of({"z_lens": 0.50, "notes": [note("z_lens", SEVERAL, "0.50 | 0.51")]})
     assert list(close) == ["cell"]
+    spec = conflicts_of({"z_lens": 0.50, "channel": "spec", "notes": [note("z_lens", SEVERAL, "0.50 | 0.52")]})
+    assert list(spec) == ["cell"]  # two values of one cell are not two measurements
 
 
 def test_a_source_before_its_deflector_two_kinds_two_rows_and_a_chain_are_reported():

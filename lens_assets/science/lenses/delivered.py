@@ -22,7 +22,7 @@ SAME_ARCSEC = 0.5
 
 
 def copies(channels: pl.DataFrame) -> list[tuple[str, str]]:
-    """Pairs of channels (sorted) with equally many rows, at :data:`MIN_PLACES` places at least, and the same places."""
+    """Pairs of channels (sorted) that list the same places, :data:`MIN_PLACES` at least."""
     parts = {
         str(name): part
         for (name,), part in channels.group_by("channel", maintain_order=True)
@@ -30,8 +30,7 @@ def copies(channels: pl.DataFrame) -> list[tuple[str, str]]:
     }
     found = []
     for a, b in itertools.combinations(sorted(parts), 2):
-        left, right = parts[a], parts[b]
-        if left.height == right.height and _covers(left, right) and _covers(right, left):
+        if _covers(parts[a], parts[b]) and _covers(parts[b], parts[a]):
             found.append((a, b))
     return found
 
@@ -47,7 +46,7 @@ def refuse_copies(channels: pl.DataFrame, mappings: Mapping[str, ChannelMapping]
     other (a list that grades another again)."""
     for a, b in copies(channels):
         if b not in mappings[a].derived_from and a not in mappings[b].derived_from:
-            n = channels.filter(pl.col("channel") == a).height
+            n = channels.filter(pl.col("channel") == a).select("ra", "dec").n_unique()
             raise BadInput(
                 f"channels {a!r} and {b!r} list the same {n} places: one catalogue delivered twice. Remove one of the "
                 f"files, or let the mapping of the later one declare derived_from: [{a}]",
