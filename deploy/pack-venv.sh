@@ -35,7 +35,7 @@ else
 fi
 cp -r lens_assets "$site/lens_assets"
 find "$site" -name __pycache__ -prune -exec rm -rf {} +
-rm -rf "$site"/*/tests "$site"/*/*/tests
+find "$site/pandas" "$site/scipy" "$site/pyarrow" -type d -name tests -prune -exec rm -rf {} +
 
 # In the cluster the environment lies elsewhere, on top of the cluster's own Python.
 sed -i -E "s|^home = .*|home = $home|; /^(executable|command) = /d" "$work/environment/pyvenv.cfg"

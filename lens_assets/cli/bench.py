@@ -38,6 +38,7 @@ def benches() -> dict[str, Callable[[int], dict[str, Any]]]:
         "stamps-read": of("bench.stamps", "bench_stamps_read"),
         "stamps-cut": of("bench.stamps", "bench_stamps_cut"),
         "catalogue": of("bench.catalogue", "bench_catalogue"),
+        "spark": of("bench.spark", "bench_spark"),
         "partition": of("bench.partition", "bench_partition"),
         "lookup": of("science.completeness.bench", "bench_lookup"),
     }

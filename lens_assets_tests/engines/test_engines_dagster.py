@@ -93,11 +93,12 @@ def errors_of(result: dg.ExecuteInProcessResult) -> str:
 
 def test_a_range_is_one_call_of_the_engine_and_one_newest_event_a_tile_with_its_own_digest(home, monkeypatch):
     calls, make = [], Engine.make
-    monkeypatch.setattr(
-        Engine,
-        "make",
-        lambda self, c, asset, tiles, w, **k: calls.append((asset, tiles)) or make(self, c, asset, tiles, w, **k),
-    )
+
+    def counting(self, context, asset, tiles, workspace, **how):
+        calls.append((asset, tiles))
+        return make(self, context, asset, tiles, workspace, **how)
+
+    monkeypatch.setattr(Engine, "make", counting)
     result = home.run("sweeps", "conditions", "lens_matches", "negative_pool")
     assert result.success, errors_of(result)
     assert sorted(calls) == [(a, home.keys) for a in ("conditions", "lens_matches", "negative_pool", "sweeps")]
