@@ -1,4 +1,10 @@
-"""How a check is built here: it reads the artefact of its own partition and returns problems; no problem means passed."""
+"""How a check is built here: it reads the artefact of its own partition and returns problems; no problem means passed.
+
+A waiver (of the profile, or one that the judge found recorded) is a decision to go on, so a waived gate counts as passed
+wherever going on is decided: in its own run and when the renewal asks whether the gates of an input let go (Dagster counts a
+mere warning as failed there, and a waived gate would hold back every renewal for ever). Its problems stay in its words, which
+begin with WAIVED, in its metadata and in the log of the run.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,12 +43,14 @@ def gate(
         partition = folder_key(context.partition_key) if partitioned else "all"
         found = judge(workspace.store().get(key.path[-1], partition), workspace)
         reason = found.waived or workspace.profile().waivers.get(name)
+        waived = reason if found.problems else None
         words = "; ".join(found.problems) or "passed"
+        if waived:
+            context.log.warning(f"{name} of {key.to_user_string()}[{partition}] is WAIVED ({waived}): {words}")
         return dg.AssetCheckResult(
-            passed=not found.problems,
-            severity=dg.AssetCheckSeverity.WARN if reason else dg.AssetCheckSeverity.ERROR,
-            description=f"{words} (waived: {reason})" if found.problems and reason else words,
-            metadata=found.figures,
+            passed=not found.problems or waived is not None,
+            description=f"WAIVED ({waived}): {words}" if waived else words,
+            metadata={**found.figures, **({"waived": waived} if waived else {})},
         )
 
     with accepted():

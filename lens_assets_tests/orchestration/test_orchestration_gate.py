@@ -1,4 +1,4 @@
-"""Gates: pass, fail and hold back, or fail and be waived with a reason that stays visible."""
+"""Gates: pass, fail and hold back, or are waived with a reason that stays visible."""
 
 from pathlib import Path
 
@@ -89,11 +89,12 @@ def test_a_failed_gate_that_does_not_block_is_shown_and_the_run_goes_on(workspac
     assert (run.went_on, run.evaluation.passed) == (True, False)
 
 
-def test_a_waiver_of_the_profile_turns_a_failure_into_a_warning_that_shows_its_reason(workspace, tmp_path):
-    run = Run(waiving(workspace, tmp_path, "toy_gate", "a sky of six bricks"), Outcome(["too few"]))
-    assert (run.success, run.went_on, run.evaluation.passed) == (True, True, False)
-    assert run.evaluation.severity == dg.AssetCheckSeverity.WARN
-    assert run.evaluation.description == "too few (waived: a sky of six bricks)"
+def test_a_waiver_of_the_profile_lets_go_on_and_shows_problem_and_reason(workspace, tmp_path):
+    run = Run(waiving(workspace, tmp_path, "toy_gate", "a sky of six bricks"), Outcome(["too few"], {"rows": 7}))
+    assert (run.success, run.went_on, run.evaluation.passed) == (True, True, True)
+    assert run.evaluation.description == "WAIVED (a sky of six bricks): too few"
+    assert run.evaluation.metadata["waived"].value == "a sky of six bricks"
+    assert run.evaluation.metadata["rows"].value == 7
 
 
 def test_a_waiver_of_another_check_changes_nothing(workspace, tmp_path):
@@ -104,10 +105,10 @@ def test_a_waiver_of_another_check_changes_nothing(workspace, tmp_path):
 def test_a_waiver_does_not_mark_a_gate_that_passes(workspace, tmp_path):
     run = Run(waiving(workspace, tmp_path, "toy_gate", "a reason"), Outcome([]))
     assert (run.evaluation.passed, run.evaluation.description) == (True, "passed")
+    assert "waived" not in run.evaluation.metadata
 
 
 def test_an_override_that_the_judge_records_counts_as_a_waiver(workspace):
     run = Run(workspace, Outcome(["no-go: too bright"], waived="a demonstration"))
     assert run.went_on
-    assert run.evaluation.severity == dg.AssetCheckSeverity.WARN
-    assert "no-go: too bright (waived: a demonstration)" in run.evaluation.description
+    assert run.evaluation.description == "WAIVED (a demonstration): no-go: too bright"
