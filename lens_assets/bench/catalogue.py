@@ -19,40 +19,146 @@ under ``dr10_assumes``.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing import get_context
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import healpy
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+from astropy import units
+from astropy.coordinates import SkyCoord, search_around_sky
+from astropy.io import fits
+from astropy.table import Table
+from astropy.utils.exceptions import AstropyWarning
 
-from lens_assets.bench.sweep import SELECTION, TILE, astropy_way, make_file, make_registry, make_rows
+from lens_assets.bench import tiles
 from lens_assets.bench.timing import Side, line, seconds_of
-from lens_assets.science.negatives.pool import build_pool, pool_of_sweep
+from lens_assets.science.hashing import generator
+from lens_assets.science.mock.footprint import bricks_inside
+from lens_assets.science.mock.sweepfile import SWEEP_DTYPE, write_sweep
+from lens_assets.science.negatives.pool import build_pool
 from lens_assets.science.negatives.sample import pool_counts
 from lens_assets.science.negatives.selection import load_selection
 from lens_assets.science.negatives.settings import Settings
+from lens_assets.science.sphere import SPLIT_NSIDE
+from lens_assets.science.surveys import schema
+from lens_assets.science.surveys.layout import Tile
 from lens_assets.science.surveys.settings import Settings as SurveySettings
 from lens_assets.science.surveys.sweeps import open_sweep, read_sweep
 
-DR10_ROWS, DR10_FILES = 2_827_055_986, 1436  # DR10 `description` page; number of 10.1 sweep files
+TILE = Tile(150, 0)
+SELECTION = "paper-iv"
+TYPES = ((b"PSF", 0.476), (b"REX", 0.397), (b"EXP", 0.080), (b"DEV", 0.030), (b"SER", 0.017))
+"""Shares of DR10's primary objects (`description` page)."""
 EVERY_ROW = (
     "ra", "dec", "type", "nobs_g", "nobs_r", "nobs_z", "flux_r", "flux_z", "ref_cat", "release", "brickid", "objid"
 )  # fmt: skip
+COUNTS_SLOPE = 0.37
+"""d log10 N / dm of the r magnitudes: that of galaxies at 20 to 24, and about 1.5 % of the rows pass the cuts, as published
+(43.5 of 2,827 million)."""
 
 
-def negatives_of(
-    path: Path, registry: pl.DataFrame, settings: Settings, surveys: SurveySettings | None = None
-) -> pl.DataFrame:
-    """The pool of a sweep file and its counts by stratum: what is timed."""
-    pool, _, _ = pool_of_sweep(path, TILE.key, registry, load_selection(SELECTION), settings, surveys=surveys)
-    pool_counts(pool)
-    return pool
+def make_rows(n: int) -> npt.NDArray[np.void]:
+    """``n`` rows (``SWEEP_DTYPE``) spread over the bricks of the tile."""
+    g, bricks = generator("bench-sweep", n), bricks_inside(TILE)
+    rows = np.zeros(n, SWEEP_DTYPE)
+    which = np.sort(g.integers(0, len(bricks), n))
+    ra1, ra2, dec1, dec2 = (np.array([getattr(b, k) for b in bricks])[which] for k in ("ra1", "ra2", "dec1", "dec2"))
+    rows["RELEASE"] = 10000
+    rows["BRICKID"] = np.array([b.brickid for b in bricks])[which]
+    rows["BRICKNAME"] = np.array([b.name for b in bricks], "S8")[which]
+    rows["OBJID"] = np.arange(n)
+    rows["RA"], rows["DEC"] = g.uniform(ra1, ra2), g.uniform(dec1, dec2)
+    rows["TYPE"] = g.choice(np.array([t for t, _ in TYPES]), n, p=[p for _, p in TYPES])
+    mag_r = np.maximum(24.0 + np.log10(np.maximum(g.random(n), 1e-9)) / COUNTS_SLOPE, 14.0)
+    for band, mag in (("G", mag_r + g.normal(0.9, 0.4, n)), ("R", mag_r), ("Z", mag_r - g.normal(0.6, 0.3, n))):
+        rows[f"FLUX_{band}"] = 10 ** (0.4 * (22.5 - mag))
+        rows[f"FLUX_IVAR_{band}"], rows[f"MW_TRANSMISSION_{band}"] = 100.0, 0.9
+        rows[f"NOBS_{band}"] = g.integers(1, 15, n)
+        rows[f"FRACFLUX_{band}"] = g.exponential(0.05, n)
+        rows[f"PSFSIZE_{band}"] = g.normal(1.3, 0.1, n)
+        rows[f"PSFDEPTH_{band}"], rows[f"GALDEPTH_{band}"] = g.uniform(200, 900, n), g.uniform(100, 500, n)
+    rows["FLUX_W1"], rows["EBV"] = rows["FLUX_Z"], g.uniform(0.01, 0.08, n)
+    extended = rows["TYPE"] != b"PSF"
+    rows["SHAPE_R"] = np.where(extended, g.lognormal(-0.5, 0.5, n), 0)
+    rows["SHAPE_E1"], rows["SHAPE_E2"] = (np.where(extended, g.normal(0, 0.15, n), 0) for _ in range(2))
+    rows["SERSIC"] = np.where(rows["TYPE"] == b"SER", g.uniform(0.5, 6, n), 0)
+    return rows
+
+
+def make_registry(rows: npt.NDArray[np.void], n: int) -> pl.DataFrame:
+    """``n`` systems: 20 within 15 arcsec of objects that could be negatives (about what a list of 5,000 has in a tile), the
+    rest all over the sky."""
+    g = generator("bench-registry", n)
+    bright = np.flatnonzero((rows["FLUX_Z"] > 10) & (rows["TYPE"] != b"PSF"))
+    near = g.choice(bright, min(20, n, len(bright)), replace=False)
+    off = g.uniform(0, 15, len(near)) / 3600, g.uniform(0, 2 * np.pi, len(near))
+    dec = np.concatenate([rows["DEC"][near] + off[0] * np.sin(off[1]), g.uniform(-60, 32, n - len(near))])
+    ra = np.concatenate([rows["RA"][near] + off[0] * np.cos(off[1]), g.uniform(0, 360, n - len(near))])
+    return pl.DataFrame({"system_id": [f"S{i:05d}" for i in range(n)], "ra": ra % 360, "dec": dec})
+
+
+def astropy_way(
+    path: Path,
+    registry: pl.DataFrame,
+    settings: Settings,
+    *,
+    memmap: bool = True,
+    guards: bool = False,
+    every_row: bool = False,
+) -> tuple[set[int], dict[tuple[str, str], int]]:
+    """OBJIDs of the negatives and their number per (TYPE, nobs_z bin), as a user of astropy would find them.
+
+    ``memmap``: leave columns in the file until they are used. ``guards``: prove DATASUM, finite values and that no identity is
+    there twice. ``every_row``: cells and distances from known lenses for every row, not only for those that pass the cuts.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)  # units of DR10 that astropy does not know
+        table = Table.read(path, memmap=memmap)
+        if guards:
+            with fits.open(path) as hdus:
+                sound = all(hdu.verify_datasum() == 1 for hdu in hdus)
+            sound &= all(bool(np.isfinite(table[name]).all()) for name in schema.FINITE)
+            brick = np.asarray(table["RELEASE"], np.int64) << 48 | np.asarray(table["BRICKID"], np.int64) << 28
+            if not sound or len(np.unique(brick | np.asarray(table["OBJID"], np.int64))) != len(table):
+                raise RuntimeError("the sweep of the benchmark is not sound")
+    profile = load_selection(SELECTION)
+    keep = np.isfinite(table["RA"]) & np.isfinite(table["DEC"]) & (np.asarray(table["DEC"]) < profile.dec_max)
+    for band, least in profile.nobs_min.items():
+        keep &= np.asarray(table[f"NOBS_{band.upper()}"]) >= least
+    with np.errstate(divide="ignore", invalid="ignore"):
+        keep &= 22.5 - 2.5 * np.log10(np.asarray(table["FLUX_Z"], float)) < profile.mag_z_max
+    if not every_row:
+        table, keep = table[keep], np.ones(int(keep.sum()), bool)
+    kind = np.char.strip(np.asarray(table["TYPE"]).astype(str))
+    keep &= np.isin(kind, profile.types.negative)
+    table["CELL"] = healpy.ang2pix(SPLIT_NSIDE, table["RA"], table["DEC"], nest=True, lonlat=True)
+    objects = SkyCoord(np.asarray(table["RA"]) * units.deg, np.asarray(table["DEC"]) * units.deg)
+    lenses = SkyCoord(registry["ra"].to_numpy() * units.deg, registry["dec"].to_numpy() * units.deg)
+    _, near, _, _ = search_around_sky(lenses, objects, settings.exclusion_arcsec * units.arcsec)
+    keep[near] = False
+    table, kind = table[keep], kind[keep]
+    edges, names = [1, 3, 6, 11], np.array(["0", "1-2", "3-5", "6-10", "11+"])
+    table["KIND"], table["BIN"] = kind, names[np.digitize(table["NOBS_Z"], edges)]
+    groups = table.group_by(["KIND", "BIN"]).groups
+    sizes = np.diff(groups.indices)
+    counts = {(str(row["KIND"]), str(row["BIN"])): int(m) for row, m in zip(groups.keys, sizes, strict=True)}
+    return set(np.asarray(table["OBJID"]).tolist()), counts
+
+
+def make_file(path: Path, rows: npt.NDArray[np.void]) -> None:
+    """The rows as a sweep file with a DATASUM in every HDU, as released files have it."""
+    write_sweep(path, rows, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        with fits.open(path, mode="update") as hdus:
+            for hdu in hdus:
+                hdu.add_datasum()
 
 
 def bench_catalogue(
@@ -67,7 +173,7 @@ def bench_catalogue(
         del rows
 
         def ours(surveys: SurveySettings | None = None) -> pl.DataFrame:
-            return negatives_of(path, registry, settings, surveys)
+            return tiles.negatives_of(path, registry, settings, surveys)
 
         def two_steps() -> None:
             pool_counts(build_pool(read_sweep(path, TILE.key)[0], registry, profile, settings)[0])
@@ -101,11 +207,14 @@ def bench_catalogue(
             "megabytes": path.stat().st_size / 1e6, "negatives": ours().height,
         }  # fmt: skip
         if processes:
-            extras |= _processes(path, registry, settings, n, repeats)
-        fixed = _fixed_seconds(Path(scratch), registry, settings)
+            extras |= tiles.processes(path, registry, settings, n, repeats)
+        few = Path(scratch) / "few" / TILE.file
+        few.parent.mkdir()
+        make_file(few, make_rows(100))
+        fixed = tiles.seconds_of_file(few, registry, settings)
         return line(
             "catalogue", "astropy Table (memmap), masks, search_around_sky, no checks", (wall["ours"], wall["theirs"]), (n, n),
-            "rows/s", pl.thread_pool_size(), **extras, **_projection(core / n, fixed, path.stat().st_size / n),
+            "rows/s", pl.thread_pool_size(), **extras, **tiles.projection(core / n, fixed, path.stat().st_size / n),
         )  # fmt: skip
 
 
@@ -137,73 +246,3 @@ def _rounds(sides: dict[str, Side], repeats: int) -> tuple[Times, Times]:
 def _ratio(seconds: Times, theirs: str, mine: str = "ours") -> float:
     """Median over the rounds."""
     return float(np.median(np.array(seconds[theirs]) / np.array(seconds[mine])))
-
-
-def _fixed_seconds(folder: Path, registry: pl.DataFrame, settings: Settings) -> float:
-    """Processor seconds a file costs however few rows it has."""
-    path = folder / "few" / TILE.file
-    path.parent.mkdir()
-    make_file(path, make_rows(100))
-    took = []
-    for _ in range(4):
-        start = time.process_time()
-        negatives_of(path, registry, settings)
-        took.append(time.process_time() - start)
-    return float(np.median(took[1:]))
-
-
-def _projection(seconds_per_row: float, seconds_per_file: float, bytes_per_row: float) -> dict[str, Any]:
-    """All of DR10 on one core."""
-    seconds = DR10_ROWS * seconds_per_row + DR10_FILES * seconds_per_file
-    return {
-        "dr10_core_hours": seconds / 3600, "dr10_rows": DR10_ROWS, "dr10_files": DR10_FILES,
-        "dr10_terabytes": DR10_ROWS * bytes_per_row / 1e12, "seconds_per_file": seconds_per_file,
-        "dr10_assumes": "processor time of this run; files already in memory (a disk or network must deliver the terabytes at "
-        "the same pace); rows as wide and as many to pass as here; pools not written",
-    }  # fmt: skip
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Processes started inside use one thread each."""
-    before = os.environ.get("POLARS_MAX_THREADS")
-    os.environ["POLARS_MAX_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["POLARS_MAX_THREADS"]
-        else:
-            os.environ["POLARS_MAX_THREADS"] = before
-
-
-def _tile_after_tile(
-    path: Path, registry: pl.DataFrame, settings: Settings, tiles: int, start: Any, answers: Any
-) -> None:
-    """Worker: one tile to warm up, then, when all are ready, ``tiles`` more; puts when it began and ended."""
-    negatives_of(path, registry, settings)
-    start.wait()
-    began = time.monotonic()
-    for _ in range(tiles):
-        negatives_of(path, registry, settings)
-    answers.put((began, time.monotonic()))
-
-
-def _processes(path: Path, registry: pl.DataFrame, settings: Settings, n: int, tiles: int) -> dict[str, Any]:
-    """Rows a second of one process of one thread, and of two at once, ``tiles`` tiles each (the same file)."""
-    rates = {}
-    for count in (1, 2):
-        context = get_context("spawn")
-        start, answers = context.Barrier(count), context.Queue()
-        with _one_thread():
-            workers = [
-                context.Process(target=_tile_after_tile, args=(path, registry, settings, tiles, start, answers))
-                for _ in range(count)
-            ]
-            for worker in workers:
-                worker.start()
-        times = [answers.get(timeout=600) for _ in workers]
-        for worker in workers:
-            worker.join()
-        rates[count] = count * tiles * n / (max(end for _, end in times) - min(begin for begin, _ in times))
-    return {"rows_1_process": rates[1], "rows_2_processes": rates[2], "scaling": rates[2] / rates[1]}
