@@ -82,7 +82,7 @@ def count_strata(path: str) -> str:
     """Counts a stratum (TYPE, nobs_z bin) of one file as JSON; runs in the tasks."""
     cuts = [pl.col("type").is_in(NEGATIVE_TYPES), pl.col("dec") < DEC_MAX, pl.col("mag_z") < MAG_Z_MAX]
     cuts += [pl.col(f"nobs_{b}") >= NOBS_MIN for b in "grz"]
-    nobs = sum((pl.col("nobs_z") >= edge).cast(pl.Int8) for edge in NOBS_EDGES)
+    nobs = pl.sum_horizontal((pl.col("nobs_z") >= edge).cast(pl.Int8) for edge in NOBS_EDGES)
     counted = pl.scan_parquet(path).filter(*cuts).group_by("type", nobs.alias("bin")).len().collect()
     return json.dumps(sorted(counted.rows()))
 

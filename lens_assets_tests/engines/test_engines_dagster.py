@@ -8,6 +8,8 @@ import pytest
 
 from lens_assets.assets import lenses, negatives, surveys
 from lens_assets.assets.stage import FORCE_TAG
+from lens_assets.assets.tiles import AT_ONCE, tiles_at_once
+from lens_assets.checks.tables import registry_checks
 from lens_assets.resources import engine as engine_module
 from lens_assets.resources.artefacts import ArtefactIOManager
 from lens_assets.resources.engine import Engine, confirm
@@ -135,6 +137,28 @@ def test_after_a_range_the_automation_asks_for_what_hangs_on_new_content_once_an
     assert home.ask() == {}
     arrive(home.keys[1], "2")
     assert home.ask() == {"sweeps": {home.keys[1]}}
+
+
+def test_the_job_over_a_range_leaves_the_checks_to_the_run_of_each_tile(home):
+    checks = registry_checks(TILE_ASSETS)
+    defs = dg.Definitions(
+        assets=TILE_ASSETS, asset_checks=checks, jobs=[tiles_at_once()], resources=home.defs.resources
+    )
+    job = defs.resolve_job_def(AT_ONCE)
+    whole = {"dagster/asset_partition_range_start": home.keys[0], "dagster/asset_partition_range_end": home.keys[-1]}
+    result = job.execute_in_process(instance=home.instance, tags=whole, raise_on_error=False)
+    assert result.success, errors_of(result)
+    assert not result.get_asset_check_evaluations()
+    assert set(home.versions("negative_pool")) == set(home.keys)
+    one = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=home.instance,
+        partition_key=home.keys[0],
+        asset_selection=[dg.AssetKey("sweeps")],
+        raise_on_error=False,
+    )
+    assert one.success, errors_of(one)
+    assert [c.passed for c in one.get_asset_check_evaluations()] == [True]
+    assert home.latest("sweeps", home.keys[0]).metadata["reused"].value is True
 
 
 def test_a_bad_tile_fails_the_range_after_the_others_were_reported(home, release, tmp_path):
