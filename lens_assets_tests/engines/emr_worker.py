@@ -181,8 +181,10 @@ def _kept(flags: list[str]) -> list[str]:
     """The flags that mean something on one machine: no cluster mode, no archive, this interpreter."""
     kept = []
     for flag, value in zip(flags[::2], flags[1::2], strict=True):
-        cluster_only = "PYSPARK" in value or value.startswith(
-            ("spark.yarn", "spark.archives", "spark.driver", "spark.executor.")
+        cluster_only = (
+            "PYSPARK" in value
+            or "AWS" in value
+            or value.startswith(("spark.yarn", "spark.archives", "spark.driver", "spark.executor."))
         )
         if flag == "--conf" and not cluster_only:
             kept += [flag, value]

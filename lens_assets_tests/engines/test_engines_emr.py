@@ -351,6 +351,7 @@ def test_the_step_carries_its_session_as_arguments_and_one_attempt_of_the_driver
     command = cloud.commands[-1]
     assert "--dagster-pipes-context" in command
     assert "spark.yarn.maxAppAttempts=1" in command
+    assert {f"spark.{who}.AWS_DEFAULT_REGION=us-west-2" for who in ("executorEnv", "yarn.appMasterEnv")} <= set(command)
     assert f"{'s3://lenses/code/lens-assets-1.tar.gz'}#environment" in command
     assert not any("DAGSTER_PIPES" in word for word in command)
     assert max(map(len, command)) < 1000  # the tiles are in an object, not in the arguments

@@ -116,6 +116,11 @@ class EmrSteps:
         conf = {
             "spark.yarn.appMasterEnv.PYSPARK_PYTHON": python,
             "spark.executorEnv.PYSPARK_PYTHON": python,
+            # boto3 does not ask a machine for its region
+            "spark.yarn.appMasterEnv.AWS_DEFAULT_REGION": s.region,
+            "spark.executorEnv.AWS_DEFAULT_REGION": s.region,
+            # the driver's Python shares its container: the default leaves it 384 MB
+            "spark.driver.memoryOverhead": "2g",
             # a second attempt of the driver would write its messages over those of the first
             "spark.yarn.maxAppAttempts": "1",
             **s.spark_conf,

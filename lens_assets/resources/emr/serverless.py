@@ -72,6 +72,8 @@ class EmrServerlessJobs:
             "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON": python,
             "spark.emr-serverless.driverEnv.PYSPARK_PYTHON": python,
             "spark.executorEnv.PYSPARK_PYTHON": python,
+            "spark.emr-serverless.driverEnv.AWS_DEFAULT_REGION": settings.region,
+            "spark.executorEnv.AWS_DEFAULT_REGION": settings.region,
             "spark.driver.cores": str(s.cores),
             "spark.driver.memory": f"{s.memory_gb}g",
             "spark.executor.cores": str(s.cores),
