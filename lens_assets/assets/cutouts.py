@@ -36,6 +36,9 @@ def cutouts(
         "sweep": sweeps.digest,
     }
 
+    def tell(done: int) -> None:
+        context.log.info(f"{tile}: {done} of {wanted.height} positions answered")
+
     def make(draft: Draft) -> None:
         if profile.cutouts.source == "viewer":
             viewer_shard.write_viewer_shard(
@@ -43,7 +46,7 @@ def cutouts(
                 rows,
                 profile.cutouts,
                 workspace.work / "viewer" / tile,
-                lambda done, total: context.log.info(f"{tile}: {done} of {total} positions answered"),
+                lambda done, total: tell(done) if done == total or not done % max(total // 20, 1) else None,
             )
             return
         facts = shard.write_shard(
