@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lens_assets.science.columns.surveys import SWEEPS
 from lens_assets.science.errors import BadInput
-from lens_assets.science.surveys import fitsfile, scan, schema
+from lens_assets.science.surveys import fitsfile, prove, scan, schema
 from lens_assets.science.surveys.derive import galaxy_ids, id_order
 from lens_assets.science.surveys.settings import Settings
 from lens_assets.science.surveys.sweeps import open_sweep, read_sweep
@@ -73,7 +73,7 @@ def test_copies_are_found_wherever_they_stand(tmp_path_factory, sweep_builder, s
 def test_files_in_order_are_proven_free_of_copies_without_sorting(tmp_path, sweep_builder, monkeypatch):
     columns, write = sweep_builder
     values = in_bricks(columns(500))
-    monkeypatch.setattr(scan, "_repeats", lambda *a: pytest.fail("sorted the identities of a file that is in order"))
+    monkeypatch.setattr(prove, "_repeats", lambda *a: pytest.fail("sorted the identities of a file that is in order"))
     monkeypatch.setattr(scan, "_BLOCK_BYTES", 400 * 60)
     assert read_sweep(write(tmp_path, values), TILE)[0].height == 500
 

@@ -1,9 +1,7 @@
-"""The one pass over a sweep file that proves it: schema, bytes, identities, units, and which rows are usable objects.
+"""The one pass over a sweep file, and the columns that are taken out of it.
 
-Everything that reads a sweep goes through :func:`prove`, so there is one set of guards, whatever is read. The file is read
-once, in blocks that stay in the cache while ``kernel`` sums their bytes, picks out the columns that are asked for and marks
-doubtful rows; the few marked rows are then judged here, by reasons that balance. What does not belong here: any cut of
-science, and derived columns (``derive``).
+The file is read once, in blocks that stay in the cache while ``kernel`` sums their bytes, picks out the columns that are asked
+for and marks doubtful rows. What is wrong with those, and with the file, is judged in ``prove``; nothing here rejects a row.
 """
 
 from __future__ import annotations
@@ -22,12 +20,9 @@ import polars as pl
 
 from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.surveys import fitsfile, kernel, schema
-from lens_assets.science.surveys.layout import Tile, brick_of_id, tile_of_key
-from lens_assets.science.surveys.settings import Settings
+from lens_assets.science.surveys.layout import Tile
 
 _BLOCK_BYTES = 1 << 22
-_BRICK_DEG = 0.25
-_IDENTITY = ("RELEASE", "BRICKID", "OBJID")
 _REFERENCES = ("", "T2", "GE", "L3")
 _SIZES = {"I": 2, "J": 4, "E": 4, "D": 8}
 _NATIVE = {"I": np.dtype("i2"), "J": np.dtype("i4"), "E": np.dtype("f4"), "D": np.dtype("f8")}
@@ -35,7 +30,6 @@ TABLES = {"TYPE": schema.TYPES, "REF_CAT": _REFERENCES}
 """Text columns kept as codes, and the texts that are expected in them."""
 
 Arrays = dict[str, npt.NDArray[Any]]
-Mask = npt.NDArray[np.bool_]
 I64 = npt.NDArray[np.int64]
 
 _NOTHING = np.empty(0, np.int64)
@@ -63,7 +57,7 @@ class Hold:
 
 @dataclass
 class Sweep:
-    """A sweep file that was proven usable, with the columns that were asked for (made by :func:`prove`).
+    """A sweep file that was proven usable, with the columns that were asked for (made by ``prove``).
 
     ``columns`` holds native arrays of *all* ``n_rows`` rows of the file by FITS name; TYPE and REF_CAT are codes into
     ``labels``. ``kept`` are the rows that are usable objects, in file order; ``rejections`` count the others by reason.
@@ -183,46 +177,13 @@ class _Columns:
         }
 
 
-def prove(
-    path: Path,
-    tile: str,
-    settings: Settings | None = None,
-    columns: Iterable[str] = (),
-    hold: Hold | None = None,
-) -> Sweep:
-    """Read a sweep once and prove it; ``columns`` (FITS names) are kept for all rows.
+class Reading:
+    """One reading of the file: fills the sweep's columns, and holds what was found on the way.
 
-    ``hold`` says which rows will probably be wanted whole. It only saves time; any row can be had.
-
-    Raises :class:`BadInput` as :func:`~lens_assets.science.surveys.sweeps.read_sweep` says.
+    ``sum`` is that of all its words; ``marked`` the doubtful rows; ``runs`` the stretches of rows of one brick (``kernel.RUN``);
+    ``disorder`` how many rows have an OBJID that is not above the one before; ``psf_like`` and ``gal_like`` whether a depth of
+    the g band looks like magnitudes.
     """
-    settings, footprint = settings or Settings(), tile_of_key(tile)
-    with fitsfile.opened(path, verify_datasum=False) as hdus:
-        table = schema.table_hdu(hdus, path)
-        fields = schema.fields_of(table.header, path)
-        schema.check_columns(fields, path)
-        info, number = table.fileinfo(), hdus.index(table)
-        sweep = Sweep(
-            path, footprint, fields, int(info["datLoc"]), int(table.header["NAXIS2"]), int(table.header["NAXIS1"]),
-            {}, {name: list(known) for name, known in TABLES.items()}, np.empty(0, np.int64), Rejections(), {},
-        )  # fmt: skip
-        pass_ = _Pass(sweep, columns, int(info["datSpan"]), hold)
-        if settings.verify_datasum:
-            fitsfile.verify(hdus, path, leave_out=number)
-            fitsfile.check_sum(pass_.sum, table.header, number, path)
-    runs = pass_.runs
-    schema.check_release(runs["release"], runs["row"], settings.release_series, path)
-    sweep.bricks = _brick_names(sweep, runs)
-    _check_types(sweep)
-    for stem, like in (("PSFDEPTH", pass_.psf_like), ("GALDEPTH", pass_.gal_like)):
-        if like:  # g looks like magnitudes: look at all three bands
-            schema.check_depth_units({f"{stem}_{b}": sweep.read(f"{stem}_{b}") for b in "GRZ"}, path)
-    _clean(sweep, pass_, settings)
-    return sweep
-
-
-class _Pass:
-    """What one reading of the file found."""
 
     def __init__(self, sweep: Sweep, columns: Iterable[str], span: int, hold: Hold | None) -> None:
         f, n, width = sweep.fields, sweep.n_rows, sweep.width
@@ -285,7 +246,7 @@ class _Pass:
         self.gal_like = schema.like_magnitudes(seen["gal_positive"], seen["gal_magnitude"])
         runs = np.concatenate([b.runs for b in blocks] or [found[:0]])
         self.runs = dict(zip(kernel.RUN, runs.T.copy(), strict=True))
-        self.ordered = not seen["disorder"] and _each_brick_once(self.runs)
+        self.disorder = seen["disorder"]
 
 
 class _Block(NamedTuple):
@@ -315,14 +276,14 @@ def _side_by_side(offsets: list[int]) -> tuple[I64, I64]:
     return np.array(pairs, np.int64), np.array(singles, np.int64)
 
 
-def _packed(known: Iterable[str], size: int, fill: bytes = b" ") -> list[int]:
+def packed(known: Iterable[str], size: int, fill: bytes = b" ") -> list[int]:
     """Texts as the kernel sees them in a column of ``size`` bytes; -1 for one that does not fit."""
     return [int.from_bytes(t.encode().ljust(size, fill), "big") if len(t) <= size else -1 for t in known]
 
 
 def _text_table(known: Iterable[str], size: int) -> npt.NDArray[np.uint64]:
     """(text, code), padded with blanks or with NUL as FITS allows both."""
-    lines = {(v, k) for fill in (b" ", b"\0") for k, v in enumerate(_packed(known, size, fill)) if v >= 0}
+    lines = {(v, k) for fill in (b" ", b"\0") for k, v in enumerate(packed(known, size, fill)) if v >= 0}
     return np.array(sorted(lines), np.uint64)
 
 
@@ -333,133 +294,6 @@ def _fill(file: int, buffer: npt.NDArray[np.uint8], size: int, offset: int, path
         if not n:
             raise BadInput(f"truncated: the file ended {size - got} bytes early while it was read", file=str(path))
         got += n
-
-
-def _each_brick_once(runs: dict[str, I64]) -> bool:
-    """Whether every (RELEASE, BRICKID) is one stretch of the file with rising OBJID: then no identity is there twice."""
-    brick = runs["release"] << 32 | runs["brickid"]
-    goes_on = np.zeros(len(brick), bool)
-    goes_on[1:] = (brick[1:] == brick[:-1]) & (runs["first_objid"][1:] > runs["last_objid"][:-1])
-    starts = np.sort(brick[~goes_on])
-    return bool((starts[1:] != starts[:-1]).all())
-
-
-def _brick_names(sweep: Sweep, runs: dict[str, I64]) -> dict[int, str]:
-    """BRICKID -> name; every BRICKNAME must be the one of its BRICKID on the closed-form grid."""
-    ids, first, inverse = np.unique(runs["brickid"], return_index=True, return_inverse=True)
-    names: dict[int, str] = {}
-    for brickid, at in zip(ids.tolist(), first.tolist(), strict=True):
-        try:
-            names[brickid] = brick_of_id(brickid).name
-        except BadInput as fault:
-            raise BadInput(str(fault), file=str(sweep.path), column="BRICKID", row=int(runs["row"][at])) from fault
-    size = sweep.fields["BRICKNAME"].size
-    expected = np.array(_packed(names.values(), size)).astype(np.int64)
-    for at in np.flatnonzero(runs["name"] != expected[inverse]) if len(ids) else ():
-        got = int(runs["name"][at]).to_bytes(8, "big", signed=True)[-size:].decode("ascii", "replace").strip(" \0")
-        brickid, row = int(runs["brickid"][at]), int(runs["row"][at])
-        if got != names[brickid]:
-            message = f"BRICKID {brickid} is brick {names[brickid]}, not {got!r}"
-            raise BadInput(message, file=str(sweep.path), column="BRICKNAME", row=row)
-    return names
-
-
-def _check_types(sweep: Sweep) -> None:
-    """Texts that the kernel did not know: blanks in front are forgiven, an unknown TYPE is not."""
-    for name in TABLES:
-        codes = sweep.columns[name]
-        rows = np.flatnonzero(codes == kernel.UNKNOWN)
-        if not len(rows):
-            continue
-        del sweep.columns[name]
-        fresh = sweep.gather([name], rows)[name]
-        if name == "TYPE" and (unknown := np.flatnonzero(fresh >= len(schema.TYPES))).size:
-            row, kind = int(rows[unknown[0]]), sweep.labels[name][int(fresh[unknown[0]])]
-            hint = "; COMP and SIMP belong to DR8 and earlier" if kind in ("COMP", "SIMP") else ""
-            raise BadInput(
-                f"unknown type {kind!r} (DR10 has {', '.join(schema.TYPES)}){hint}",
-                file=str(sweep.path), column="TYPE", row=row,
-            )  # fmt: skip
-        sweep.columns[name] = codes.astype(np.uint32)
-        sweep.columns[name][rows] = fresh
-
-
-def _clean(sweep: Sweep, found: _Pass, settings: Settings) -> None:
-    """Which rows stay. Reasons, in order (a row counts under its first): coordinates not finite, or not on the sky;
-    TYPE DUP; photometry not finite; repeated row; outside the tile. Only marked rows can fail any but the repetition."""
-    rows = np.flatnonzero(found.marked)
-    a = sweep.gather(("RA", "DEC", "TYPE", *schema.FINITE), rows)
-    keep, rejections = np.ones(len(rows), bool), sweep.rejections
-
-    def reject(bad: Mask, reason: str) -> None:
-        rejections.add(reason, int((bad & keep).sum()))
-        keep[bad] = False
-
-    ra, dec = a["RA"].copy(), a["DEC"]
-    reject(~(np.isfinite(ra) & np.isfinite(dec)), "coordinates not finite")
-    turned = keep & (ra == 360)
-    ra[turned], sweep.turned = 0.0, rows[turned]
-    sweep.settled(sweep.columns)
-    sweep.settled(sweep.held_columns, sweep.held)
-    reject((ra < 0) | (ra > 360) | (np.abs(dec) > 90), "coordinates not on the sky")
-    reject(a["TYPE"] == schema.TYPES.index("DUP"), "TYPE DUP")
-    for name in schema.FINITE:
-        reject(~np.isfinite(a[name]), f"{name} not finite")
-    kept = np.ones(sweep.n_rows, bool)
-    kept[rows[~keep]] = False
-    if not found.ordered:
-        repeated = _repeats(sweep, np.flatnonzero(kept))
-        rejections.add("repeated row", len(repeated))
-        kept[repeated] = False
-        keep &= kept[rows]
-    outside = _outside(sweep, rows[keep], ra[keep], dec[keep], int(kept.sum()), settings)
-    rejections.add("outside the tile", len(outside))
-    kept[outside] = False
-    sweep.kept = np.flatnonzero(kept)
-
-
-def _repeats(sweep: Sweep, rows: I64) -> I64:
-    """Later copies of a row; the same identity on *different* values is no copy but a damaged file."""
-    release, brickid, objid = (sweep.read(name)[rows].astype(np.int64) for name in _IDENTITY)
-    key = ((release - release.min(initial=0)) << 20 | brickid) << 32 | (objid + (1 << 31))
-    order = np.argsort(key, kind="stable")
-    same = key[order[1:]] == key[order[:-1]]
-    first, second = rows[order[:-1][same]], rows[order[1:][same]]
-    a, b = (sweep.gather(schema.NEEDED, pair) for pair in (first, second))
-    for name in schema.NEEDED:
-        different = np.flatnonzero(a[name] != b[name])
-        if len(different):
-            x, y = int(first[different[0]]), int(second[different[0]])
-            identity = "-".join(str(b[n][different[0]]) for n in _IDENTITY)
-            raise BadInput(
-                f"{identity} stands for two different objects (rows {x} and {y} differ in {name})",
-                file=str(sweep.path), column="OBJID", row=y,
-            )  # fmt: skip
-    return np.asarray(second, np.int64)
-
-
-def _outside(
-    sweep: Sweep, rows: I64, ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64], n_keep: int, settings: Settings
-) -> I64:
-    """Those of ``rows`` more than a brick beyond the tile; too many of all ``n_keep`` mean another file or unit."""
-    tile = sweep.tile
-    margin_ra = _BRICK_DEG / np.maximum(np.cos(np.radians(np.clip(dec, -89.9, 89.9))), 1e-3)
-    in_dec = (dec >= tile.dec_min - _BRICK_DEG) & (dec <= tile.dec_min + 5 + _BRICK_DEG)
-
-    def inside(ra: npt.NDArray[np.float64]) -> Mask:
-        off = np.abs((ra - (tile.ra_min + 2.5) + 180) % 360 - 180)
-        return np.asarray(in_dec & (off <= 2.5 + margin_ra), bool)
-
-    out = np.flatnonzero(~inside(ra))
-    if len(out) > settings.max_outside_fraction * n_keep:
-        at = out[0]
-        message = f"{len(out)} of {n_keep} objects lie outside tile {tile.key} (first: RA {ra[at]}, Dec {dec[at]})"
-        if (ra <= 24).all() and inside(ra * 15).sum() > 0.5 * n_keep:
-            message += "; RA looks like hours: the release has degrees"
-        elif inside(np.degrees(ra)).sum() > 0.5 * n_keep:
-            message += "; RA looks like radians: the release has degrees"
-        raise BadInput(message, file=str(sweep.path), column="RA", row=int(rows[at]))
-    return np.asarray(rows[out], np.int64)
 
 
 def _stream(sweep: Sweep, names: tuple[str, ...]) -> Arrays:

@@ -1,6 +1,6 @@
 """One sweep file to one table: schema proven, rows cleaned with every rejection counted, magnitudes and depths derived.
 
-``scan`` proves the file and reads it once; ``derive`` makes the table's columns; here they become the ``sweeps`` table, or
+``prove`` proves the file, ``scan`` reads it once; ``derive`` makes the table's columns; here they become the ``sweeps`` table, or
 any part of it (:class:`SweepRows`) for a step that wants few columns of all rows and all columns of few. What does not
 belong here: any cut of science. A row leaves only because it is not a usable primary object.
 """
@@ -17,7 +17,8 @@ from lens_assets.science.columns.surveys import SWEEPS
 from lens_assets.science.errors import Rejections
 from lens_assets.science.surveys import derive
 from lens_assets.science.surveys.derive import depths, galaxy_ids, magnitudes
-from lens_assets.science.surveys.scan import I64, Hold, Sweep, prove
+from lens_assets.science.surveys.prove import prove
+from lens_assets.science.surveys.scan import I64, Hold, Sweep
 from lens_assets.science.surveys.settings import Settings
 
 __all__ = ["SweepRows", "depths", "galaxy_ids", "magnitudes", "open_sweep", "read_sweep"]
