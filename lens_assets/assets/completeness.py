@@ -16,6 +16,7 @@ from lens_assets.science.completeness.surface import build_surface
 from lens_assets.science.negatives.selection import load_selection
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
+from lens_assets.science.surveys.conditions import check_bins
 
 GROUP = "completeness"
 
@@ -90,6 +91,8 @@ def completeness_surface(
     }
 
     def make(draft: Draft) -> None:
+        grid = Grid.of(settings)
+        check_bins(workspace.profile().surveys, grid.psf.edges.tolist(), grid.depth.edges.tolist())
         injections = gating.with_observable(
             pl.concat([a.read() for a in injection_batch]),
             pl.concat([a.read("gate") for a in injection_batch]),
@@ -99,7 +102,7 @@ def completeness_surface(
         surface = build_surface(
             injections,
             evaluation.read("thresholds"),
-            Grid.of(settings),
+            grid,
             settings,
             {
                 **keys,

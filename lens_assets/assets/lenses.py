@@ -3,13 +3,16 @@
 import dagster as dg
 import polars as pl
 
+from lens_assets.assets.negatives import markdown
 from lens_assets.assets.stage import digests, of_table, renewing, stage
 from lens_assets.assets.tiles import TileEvents, make_tiles
-from lens_assets.automation.watch import catalogue_files
+from lens_assets.automation.watch import catalogue_file
 from lens_assets.partitions import ALL, CHANNEL, SAME, TILE
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.errors import BadInput
 from lens_assets.science.lenses import channels, crossmatch, mapping, registry
+from lens_assets.science.lenses.conflicts import conflicts
+from lens_assets.science.lenses.overlap import overlap_matrix, summary
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft, sha256_file
 
@@ -34,7 +37,7 @@ channel_files = dg.AssetSpec(
 def lens_channel(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.MaterializeResult[Artefact]:
     """One catalogue on the common schema, through its mapping file: labels by an explicit enum, redshifts and radii as numbers,
     rows that cannot be used counted by reason."""
-    path = catalogue_files(workspace.catalogue_folder)[context.partition_key]
+    path = catalogue_file(workspace.catalogue_folder, context.partition_key)
     rules = mapping.mapping_for_file(path)
     identity = {"code": code_digest("lenses", "columns/lenses.py"), "file": sha256_file(path), "mapping": rules}
 
@@ -56,7 +59,7 @@ def lens_registry(
     context: dg.AssetExecutionContext, workspace: Workspace, lens_channel: list[Artefact]
 ) -> dg.MaterializeResult[Artefact]:
     """All systems of all channels, united by position (friends of friends); each remembers every channel that found it, its best
-    label, its tier and weight, and whether it is independent of the channels that train."""
+    label, its tier and weight, and whether it is independent of the channels that train. Beside it, what the members disagree on."""
     if not lens_channel:
         raise BadInput(
             "no lens catalogue has been read: put one into this folder", file=str(workspace.catalogue_folder)
@@ -68,10 +71,21 @@ def lens_registry(
         rules = [mapping.ChannelMapping.model_validate(c.json("mapping")) for c in lens_channel]
         united = pl.concat([c.read() for c in lens_channel])
         frame = registry.build_registry(united, rules, settings)
+        odd = conflicts(united, frame, rules, settings)
         draft.table(frame)
-        draft.facts.update(rows_in=united.height, channels=len(lens_channel))
+        draft.table(odd, "conflicts")
+        draft.facts.update(rows_in=united.height, channels=len(lens_channel), **summary(frame, odd))
 
-    return stage(context, workspace, identity, make)
+    return stage(
+        context,
+        workspace,
+        identity,
+        make,
+        lambda made: {
+            "conflicts": dg.MetadataValue.md(markdown(made.read("conflicts").head(50))),
+            "overlap": dg.MetadataValue.md(markdown(overlap_matrix(made.read()))),
+        },
+    )
 
 
 @dg.asset(
@@ -101,10 +115,16 @@ def positives(
         tiles = [a.partition for a in lens_matches]
         bricks = pl.concat([a.read("bricks") for a in lens_matches])["brickid"].to_list()
         matched, unmatched = crossmatch.positives(
-            pl.concat([a.read() for a in lens_matches]), lens_registry.read(), tiles, settings, bricks
+            pl.concat([a.read() for a in lens_matches]),
+            lens_registry.read(),
+            tiles,
+            settings,
+            bricks,
+            nearest=pl.concat([a.read("nearest") for a in lens_matches]),
         )
         draft.table(matched)
         draft.table(unmatched, "unmatched")
-        draft.facts.update(unmatched=unmatched.height)
+        reasons = dict(unmatched.group_by("reason").len().sort("reason").iter_rows())
+        draft.facts.update(unmatched=unmatched.height, reasons=reasons)
 
     return stage(context, workspace, {**identity, **digests(lens_matches, lens_registry)}, make)

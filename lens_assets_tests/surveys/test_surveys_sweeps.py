@@ -259,7 +259,7 @@ def test_occupancy_counts_every_object_once_and_outside_values_in_their_own_bins
     table = occupancy(frame)
     assert table["n"].sum() == 500
     assert {MISSING_BIN, BELOW_BIN, 7} <= set(table["psf_bin"])
-    assert {MISSING_BIN, BELOW_BIN, 5} <= set(table["depth_bin"])
+    assert {MISSING_BIN, BELOW_BIN, 7} <= set(table["depth_bin"])
 
 
 @settings(deadline=None)

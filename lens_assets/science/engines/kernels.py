@@ -20,7 +20,7 @@ from lens_assets.science.engines.place import Opened, Place
 from lens_assets.science.engines.recognise import digests, ensure
 from lens_assets.science.engines.report import TileReport
 from lens_assets.science.errors import BadInput
-from lens_assets.science.lenses.crossmatch import crossmatch
+from lens_assets.science.lenses.crossmatch import crossmatch, nearest_objects
 from lens_assets.science.negatives.pool import build_pool
 from lens_assets.science.negatives.selection import load_selection
 from lens_assets.science.provenance import code_digest
@@ -62,8 +62,9 @@ def _lens_matches(at: Opened, tile: str) -> Work:
     sweeps, registry, settings = at.store.get("sweeps", tile), at.store.get("lens_registry"), at.profile.lenses
 
     def make(draft: Draft) -> None:
-        objects = sweeps.read()
-        draft.table(crossmatch(registry.read(), objects, settings))
+        objects, systems = sweeps.read(), registry.read()
+        draft.table(crossmatch(systems, objects, settings))
+        draft.table(nearest_objects(systems, objects, settings), "nearest")
         draft.table(objects.select(pl.col("brickid").unique().sort()), "bricks")
 
     code = code_digest("lenses", "columns/lenses.py")

@@ -18,7 +18,7 @@ class Settings(BaseModel):
 
     ``psf_edges`` (arcsec FWHM, r band) and ``depth_edges`` (5-sigma point-source AB magnitude, r band) are the
     half-width intervals ``[c - h, c + h)`` of the completeness grid's centres 0.90-1.80 by 0.15 and 22.5-24.5 by 0.5
-    (science contract, section 7). ``nobs_edges`` are the lower edges of the z-band exposure bins 0, 1-2, 3-5, 6-10,
+    (science contract, section 7), and two bins deeper, so that one table serves the grid that reaches 25.5 too. ``nobs_edges`` are the lower edges of the z-band exposure bins 0, 1-2, 3-5, 6-10,
     11+ (section 2).
     """
 
@@ -26,7 +26,7 @@ class Settings(BaseModel):
 
     release_series: int = Field(10, description="RELEASE // 1000 of the data release that is read (10000, 10002: DR10)")
     psf_edges: tuple[float, ...] = (0.825, 0.975, 1.125, 1.275, 1.425, 1.575, 1.725, 1.875)
-    depth_edges: tuple[float, ...] = (22.25, 22.75, 23.25, 23.75, 24.25, 24.75)
+    depth_edges: tuple[float, ...] = (22.25, 22.75, 23.25, 23.75, 24.25, 24.75, 25.25, 25.75)
     nobs_edges: tuple[int, ...] = (0, 1, 3, 6, 11)
     verify_datasum: bool = Field(
         True, description="check DATASUM of the FITS files that carry one (finds flipped bytes)"
