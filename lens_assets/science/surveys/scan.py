@@ -22,7 +22,7 @@ from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.surveys import fitsfile, kernel, schema
 from lens_assets.science.surveys.layout import Tile
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 21
 _REFERENCES = ("", "T2", "GE", "L3")
 _SIZES = {"I": 2, "J": 4, "E": 4, "D": 8}
 _NATIVE = {"I": np.dtype("i2"), "J": np.dtype("i4"), "E": np.dtype("f4"), "D": np.dtype("f8")}
