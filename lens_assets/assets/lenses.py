@@ -59,7 +59,8 @@ def lens_registry(
     context: dg.AssetExecutionContext, workspace: Workspace, lens_channel: list[Artefact]
 ) -> dg.MaterializeResult[Artefact]:
     """All systems of all channels, united by position (friends of friends); each remembers every channel that found it, its best
-    label, its tier and weight, and whether it is independent of the channels that train. Beside it, what the members disagree on."""
+    label, its tier and weight, and whether it is independent of the channels that train. What its members disagree on is beside
+    it."""
     if not lens_channel:
         raise BadInput(
             "no lens catalogue has been read: put one into this folder", file=str(workspace.catalogue_folder)
