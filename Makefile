@@ -20,12 +20,14 @@ demo: setup  ## the whole chain on the embedded mock release, with the completen
 
 test: setup  ## lint, types, tests (the slow suites have their own target)
 	deploy/setup-browser.sh
+	deploy/setup-java.sh
 	$(BIN)/ruff check lens_assets lens_assets_tests
 	$(BIN)/ruff format --check lens_assets lens_assets_tests
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
 
-test-slow: setup  ## the slow suites: kill -9 of a whole demo, large catalogues
+test-slow: setup  ## the slow suites: kill -9 of a whole demo, large catalogues, the chain in a bucket
+	deploy/setup-java.sh
 	$(BIN)/pytest -m slow --no-cov
 
 ui: setup  ## Dagster and MLflow user interfaces on localhost

@@ -18,8 +18,8 @@ class Settings(BaseModel):
 
     ``psf_edges`` (arcsec FWHM, r band) and ``depth_edges`` (5-sigma point-source AB magnitude, r band) are the
     half-width intervals ``[c - h, c + h)`` of the completeness grid's centres 0.90-1.80 by 0.15 and 22.5-24.5 by 0.5
-    (science contract, section 7), and two bins deeper, so that one table serves the grid that reaches 25.5 too. ``nobs_edges`` are the lower edges of the z-band exposure bins 0, 1-2, 3-5, 6-10,
-    11+ (section 2).
+    (science contract, section 7), and two bins deeper, so that one table serves the grid that reaches 25.5 too.
+    ``nobs_edges`` are the lower edges of the z-band exposure bins 0, 1-2, 3-5, 6-10, 11+ (section 2).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
