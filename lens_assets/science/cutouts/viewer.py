@@ -47,7 +47,7 @@ BROKEN = "the viewer's answer is cut short or no FITS"
 OUTSIDE = "outside the layer"
 NO_BRICK = "the primary brick is not in the answer"
 _SPLIT_LAYER = re.compile(r"ls-dr\d+(-grz|-gri|-model|-resid)*")
-_ID = re.compile(r"\d{4,5}-\d{1,6}-\d{1,9}")
+_ID = re.compile(r"[0-9]{4,5}-[0-9]{1,6}-[0-9]{1,9}")
 _MODES = {"subimage": "viewer-native", "cutout": "viewer"}
 
 
