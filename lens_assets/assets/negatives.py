@@ -7,7 +7,7 @@ from lens_assets.assets.stage import digests, of_table, renewing, stage
 from lens_assets.assets.tiles import TileEvents, make_tiles
 from lens_assets.partitions import ALL, SAME, TILE
 from lens_assets.resources.workspace import Workspace
-from lens_assets.science.negatives import attrition, sample
+from lens_assets.science.negatives import attrition, union
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
 
@@ -41,8 +41,7 @@ def negative_sample(
     identity = {"code": code_digest(*_CODE), "settings": settings, **digests(negative_pool, positives)}
 
     def make(draft: Draft) -> None:
-        candidates = pl.concat([a.read() for a in negative_pool])
-        drawn, strata = sample.stratified_sample(candidates, positives.read(), settings)
+        drawn, strata = union.sample_from_pools((a.read() for a in negative_pool), positives.read(), settings)
         lost = attrition.merge_attrition([a.read("attrition") for a in negative_pool])
         draft.table(drawn)
         draft.table(strata, "strata")

@@ -31,10 +31,12 @@ def _strata(artefact: Artefact, workspace: Workspace) -> Outcome:
 
 def _parent(artefact: Artefact, workspace: Workspace) -> Outcome:
     store = workspace.store()
-    pools = pl.concat([store.get("negative_pool", tile).read() for tile in store.partitions("negative_pool")])
-    table = coverage.coverage(artefact.read(), coverage.parent_counts(pools))
+    pools = (store.get("negative_pool", tile) for tile in store.partitions("negative_pool"))
+    counts = pl.concat([coverage.parent_counts(pool.read()) for pool in pools if pool.facts["rows"]])
+    table = coverage.coverage(artefact.read(), counts)
     found = coverage.coverage_problems(table)
-    return Outcome(found[:20], {"parent": pools.height, "coverage": dg.MetadataValue.json(table.to_dicts()[:60])})
+    parent = int(counts.filter(pl.col("axis") == counts["axis"][0])["n"].sum())
+    return Outcome(found[:20], {"parent": parent, "coverage": dg.MetadataValue.json(table.to_dicts()[:60])})
 
 
 no_known_lens = gate(
