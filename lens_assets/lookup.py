@@ -244,9 +244,7 @@ class SelectionFunction:
         """
         table = self._table(threshold, 0.68)
         t, p, d = np.broadcast_arrays(*(np.asarray(a, float) for a in (theta_e, psf, depth)))
-        w = np.ones(t.size) if weights is None else np.broadcast_to(np.asarray(weights, float), t.shape).ravel()
-        if not np.all(np.isfinite(w)) or np.any(w < 0):
-            raise ValueError("weights must be finite and not negative")
+        w = _weights(weights, t.shape)
         per_cell = np.bincount(self._cells(t.ravel(), p.ravel(), d.ravel()), w, len(table))
         code = table[:, 4]
         used = (code == 0) & (per_cell > 0)
@@ -361,8 +359,40 @@ class Product:
             verdict="; ".join(worst),
         )
 
+    def expected_found(
+        self,
+        *,
+        theta_e: npt.ArrayLike,
+        psf: npt.ArrayLike,
+        depth: npt.ArrayLike,
+        weights: npt.ArrayLike | None = None,
+        threshold: str = "default",
+    ) -> Expected:
+        """As :meth:`SelectionFunction.expected_found`. Lenses of one cell share both factors' errors, and which errors
+        cells share is no longer known here, so all are added linearly: the error is an upper bound.
+        """
+        t, p, d = np.broadcast_arrays(*(np.asarray(a, float) for a in (theta_e, psf, depth)))
+        w = _weights(weights, t.shape)
+        r = self.completeness(theta_e=t.ravel(), psf=p.ravel(), depth=d.ravel(), threshold=threshold)
+        used = r.code == 0
+        return Expected(
+            value=float(np.sum(w[used] * r.value[used])),
+            error=float(np.sum(w[used] * (r.hi - r.lo)[used] / 2)),
+            weight=float(w[used].sum()),
+            insufficient=float(w[r.code == 1].sum()),
+            outside=float(w[r.code == 2].sum()),
+            verdict=r.verdict,
+        )
+
     def __mul__(self, other: Factor) -> Product:
         return Product(self, other)
+
+
+def _weights(weights: npt.ArrayLike | None, shape: tuple[int, ...]) -> F64:
+    w = np.ones(shape) if weights is None else np.broadcast_to(np.asarray(weights, float), shape)
+    if not np.all(np.isfinite(w)) or np.any(w < 0):
+        raise ValueError("weights must be finite and not negative")
+    return w.ravel()
 
 
 def ang2pix_nest(nside: int, ra: npt.ArrayLike, dec: npt.ArrayLike) -> I64:

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lens_assets.science.completeness.marginals import marginal, survey_weighted
+from lens_assets.science.completeness.marginals import marginal, per_tile, survey_weighted
 from lens_assets.science.errors import BadInput
 
 POINT = "fixed_0.5"
@@ -106,6 +106,41 @@ def test_survey_weights_by_type_use_each_type_of_a_cell_by_its_own_number(surfac
     rate = {t: (at(raw, type=t)["score"] >= 0.5).mean() for t in ("DEV", "SER")}
     assert own["completeness"] == pytest.approx(0.9 * rate["DEV"] + 0.1 * rate["SER"])
     assert "TYPE" in own["weighting"]
+
+
+def test_one_tile_recomputed_by_hand_from_its_objects(surface, simulated):
+    """From the raw injections and a list of objects, with nothing of the platform but its numbers to compare with."""
+    objects = {"000m005": [(0, 0)] * 5 + [(1, 1)] * 3 + [(2, 2)] * 1 + [(0, 7)] * 1, "000p000": [(1, 0)] * 6}
+    tables = {
+        tile: pl.DataFrame(rows, schema=["psf_bin", "depth_bin"], orient="row")
+        .group_by("psf_bin", "depth_bin")
+        .agg(pl.len().alias("n"))
+        for tile, rows in objects.items()
+    }
+    tables["000p005"] = tables["000p000"].head(0)
+    raw = simulated.injections(skip=[(2, 2)], few=[(2, 0)])
+
+    def rate(theta_e, psf, depth):
+        scores = [
+            s
+            for t, p, d, s in zip(raw["theta_e"], raw["psfsize_r"], raw["depth_r"], raw["score"], strict=True)
+            if (t, p, d) == (theta_e, psf, depth)
+        ]
+        return sum(s >= 0.5 for s in scores) / len(scores)
+
+    own = per_tile(surface, tables)
+    assert own["tile"].unique().sort().to_list() == ["*", "000m005", "000p000"]
+    row = at(own, tile="000m005", operating_point=POINT, i_axis=2).row(0, named=True)
+    by_hand = (5 * rate(1.5, 0.9, 22.5) + 3 * rate(1.5, 1.2, 23.0)) / 8
+    assert row["completeness"] == pytest.approx(by_hand, abs=1e-12)
+    assert row["share_supported"] == pytest.approx(0.8)
+    assert (row["share_empty"], row["share_outside"]) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert row["bound_lo"] == pytest.approx(0.8 * by_hand)
+    whole = at(own, tile="*", operating_point=POINT, i_axis=2).row(0, named=True)
+    together = (5 * rate(1.5, 0.9, 22.5) + 3 * rate(1.5, 1.2, 23.0) + 6 * rate(1.5, 1.2, 22.5)) / 14
+    assert whole["completeness"] == pytest.approx(together, abs=1e-12)
+    with pytest.raises(BadInput, match="one tile"):
+        per_tile(surface, {})
 
 
 @pytest.mark.slow

@@ -177,6 +177,17 @@ def test_a_product_multiplies_values_and_keeps_the_worse_flag_and_verdict(f):
     assert (both * f).completeness(theta_e=1.5, psf=1.2, depth=23.0).value == pytest.approx(one.value[0] ** 3)
 
 
+def test_the_expected_number_of_a_product_is_the_sum_of_its_values_and_its_error_no_smaller_than_a_factors(f):
+    where = {"theta_e": [1.5, 1.0, 9.0, 1.5], "psf": [1.2, 1.5, 1.2, 0.9], "depth": [23.0, 22.5, 23.0, 23.0]}
+    one, both = (x.expected_found(**where, weights=[2.0, 3.0, 4.0, 1.0]) for x in (f, f * f))
+    values = f.completeness(**where).value
+    assert both.value == pytest.approx(2 * values[0] ** 2 + values[3] ** 2)
+    assert (both.weight, both.insufficient, both.outside) == (one.weight, one.insufficient, one.outside) == (3, 3, 4)
+    assert both.error / both.value > one.error / one.value
+    with pytest.raises(ValueError, match="not negative"):
+        (f * f).expected_found(**where, weights=-1)
+
+
 def test_the_text_holds_value_interval_n_flag_and_verdict(f):
     text = f.describe(theta_e=1.5, psf=1.2, depth=23.0)
     for part in (

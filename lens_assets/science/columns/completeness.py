@@ -214,9 +214,63 @@ MAG = Column(
     nullable=True,
     ucd="phot.mag;em.opt.R",
 )
+HOST_PSF = Column("host_psf", pl.Float64(), "arcsec", "r-band PSF FWHM at the host", "injections", lo=0, nullable=True,
+                  ucd="instr.obsty.seeing")  # fmt: skip
+HOST_DEPTH = Column("host_depth", pl.Float64(), "mag", "5-sigma r-band point-source depth (AB) at the host", "injections",
+                    nullable=True, ucd="phot.mag;em.opt.R;stat.max")  # fmt: skip
+SOURCE_R = Column("injection_source_mag_r", pl.Float64(), "mag", "unlensed r magnitude of the source (AB)", "injections",
+                  nullable=True, ucd="phot.mag;em.opt.R")  # fmt: skip
+BETA = Column("injection_beta", pl.Float64(), "", "source offset in units of theta_E", "injections", lo=0, nullable=True,
+              ucd="pos.angDistance;arith.ratio")  # fmt: skip
 OBSERVABLE = Column(
     "injection_observable", pl.Boolean(), "", "what the detectability gate says", _S7, nullable=True, ucd="meta.code"
 )
+
+TILE_WEIGHTED = Column("tile", pl.String(), "", "tile the weights are of; * is the footprint", "DR10 sweeps",
+                       variant="weights of a surface")  # fmt: skip
+AXIS_LO = Column("axis_lo", pl.Float64(), "", "lower edge of the bin, in the axis's unit; null for a class", _S7,
+                 nullable=True)  # fmt: skip
+AXIS_HI = Column("axis_hi", pl.Float64(), "", "upper edge of the bin; null for a class", _S7, nullable=True)
+AXIS_CLASS = Column("axis_class", pl.String(), "", "class along an axis of classes (TYPE); null for a bin", _S7,
+                    nullable=True)  # fmt: skip
+
+FAMILY = Column("band_family", pl.String(), "", "what the surfaces differ in: variants, detectors, or all", _S7)
+N_SURFACES = Column("n_surfaces", pl.Int64(), "", "surfaces with a value here", _S7, lo=0, ucd="meta.number")
+LOWEST = _fraction("band_lowest", "lowest completeness of any surface of the family")
+MEDIAN = _fraction("band_median", "median completeness of the surfaces of the family")
+HIGHEST = _fraction("band_highest", "highest completeness of any surface of the family")
+LOWEST_NAME = Column("lowest_surface", pl.String(), "", "surface with the lowest completeness; null without a value", _S7,
+                     nullable=True, ucd="meta.id")  # fmt: skip
+HIGHEST_NAME = Column("highest_surface", pl.String(), "", "surface with the highest completeness", _S7, nullable=True,
+                      ucd="meta.id")  # fmt: skip
+SURFACE_A = Column("surface_a", pl.String(), "", "first surface of the pair", _S7, ucd="meta.id")
+SURFACE_B = Column("surface_b", pl.String(), "", "second surface of the pair", _S7, ucd="meta.id")
+PAIR_SCOPE = Column("pair_scope", pl.String(), "", "all: all shared injections; theta_e: of one theta_E; cell: one cell",
+                    _S7)  # fmt: skip
+N_PAIRS = Column("n_pairs", pl.Int64(), "", "injections both surfaces share: same identity and host", _S7, lo=0,
+                 ucd="meta.number")  # fmt: skip
+N_ONLY_A = Column("n_only_a", pl.Int64(), "", "of these, found in the first surface alone", _S7, lo=0, ucd="meta.number")
+N_ONLY_B = Column("n_only_b", pl.Int64(), "", "of these, found in the second surface alone", _S7, lo=0, ucd="meta.number")
+C_A = _fraction("completeness_a", "completeness of the first surface on the shared injections")
+C_B = _fraction("completeness_b", "completeness of the second surface on the shared injections")
+PAIRED = Column("paired_difference", pl.Float64(), "", "first minus second completeness, on the shared injections",
+                "completeness.paired", lo=-1, hi=1, nullable=True, ucd="stat.probability;arith.diff")  # fmt: skip
+B_PAIRED = tuple(
+    Column(c.name, c.dtype, c.unit, c.meaning, c.source, lo=-1, hi=1, nullable=True, ucd=c.ucd)
+    for c in _bounds("paired", "of paired_difference", "Bonett & Price 2012, doi:10.3102/1076998611411915")
+)
+PAIRED_METHOD = Column("paired_method", pl.String(), "", "how the interval of the difference was made",
+                       "completeness.paired", ucd="meta.note")  # fmt: skip
+P_PAIRED = tuple(
+    Column(name, pl.Float64(), "", meaning, source, lo=0, hi=1, nullable=True, ucd="stat.probability")
+    for name, meaning, source in (
+        ("p_mcnemar", "two-sided exact probability of so uneven a split of the discordant injections", "McNemar 1947"),
+        ("p_host", "the same with hosts as units: exact sign-flip test over hosts", "completeness.paired"),
+        ("p_mcnemar_holm", "p_mcnemar after Holm's allowance for all pairs and places of the scope", "Holm 1979"),
+        ("p_host_holm", "p_host after Holm's allowance", "Holm 1979"),
+    )
+)
+DIFFERS = Column("differs", pl.Boolean(), "", "whether both adjusted probabilities are below the family error", _S7)
 
 LEVEL = Column(
     "closure_level", pl.String(), "", "all: all lenses; theta_e: all conditions of one theta_E; cell: one cell", _S7
@@ -306,7 +360,35 @@ COLUMNS: tuple[Column, ...] = (
     SCORE,
     SNR,
     MAG,
+    HOST_PSF,
+    HOST_DEPTH,
+    SOURCE_R,
+    BETA,
     OBSERVABLE,
+    TILE_WEIGHTED,
+    AXIS_LO,
+    AXIS_HI,
+    AXIS_CLASS,
+    FAMILY,
+    N_SURFACES,
+    LOWEST,
+    MEDIAN,
+    HIGHEST,
+    LOWEST_NAME,
+    HIGHEST_NAME,
+    SURFACE_A,
+    SURFACE_B,
+    PAIR_SCOPE,
+    N_PAIRS,
+    N_ONLY_A,
+    N_ONLY_B,
+    C_A,
+    C_B,
+    PAIRED,
+    *B_PAIRED,
+    PAIRED_METHOD,
+    *P_PAIRED,
+    DIFFERS,
     LEVEL,
     N_TRUE,
     K_TRUE,
@@ -365,6 +447,43 @@ SURVEY = Table(
     (*MARGINALS.columns, EMPTY, SCARCE, OUTSIDE, BOUND_LO, BOUND_HI),
     ("operating_point", "weighting", "axis", "i_axis"),
 )
+TILES = Table(
+    "completeness_tiles",
+    "one theta_E of one tile, or of the footprint, at one operating point, weighted by its own conditions",
+    (TILE_WEIGHTED, *SURVEY.columns),
+    ("tile", *SURVEY.key),
+)
+OPTIONAL = Table(
+    "completeness_optional_axes",
+    "one bin or class along an optional axis at one operating point, each injection counting once",
+    (
+        POINT, WEIGHTING, AXIS, I_KEPT, AXIS_LO, AXIS_HI, AXIS_CLASS, N, K, HOSTS, N_EFF, C, *HOST, *TOTAL,
+        TOTAL_METHOD, SUPPORT,
+    ),
+    ("operating_point", "weighting", "axis", "i_axis"),
+)  # fmt: skip
+_BAND = (N_SURFACES, LOWEST, MEDIAN, HIGHEST, LOWEST_NAME, HIGHEST_NAME, C, *TOTAL)
+BAND_CELLS = Table(
+    "completeness_band_cells",
+    "one cell at one operating point: the range of the surfaces of a family, and the reference's own value",
+    (FAMILY, POINT, *_CELL, *_CENTRES, *_BAND),
+    ("band_family", "operating_point", "i_theta", "i_psf", "i_depth"),
+)
+BAND_MARGINALS = Table(
+    "completeness_band_marginals",
+    "one value along one axis at one operating point: the range of the surfaces of a family",
+    (FAMILY, POINT, WEIGHTING, AXIS, I_KEPT, AT, *_BAND),
+    ("band_family", "operating_point", "weighting", "axis", "i_axis"),
+)
+PAIRS = Table(
+    "completeness_pairs",
+    "two surfaces on the injections they share, over all of them, at one theta_E, or in one cell",
+    (
+        POINT, PAIR_SCOPE, SURFACE_A, SURFACE_B, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, N_PAIRS, HOSTS, N_ONLY_A, N_ONLY_B,
+        C_A, C_B, PAIRED, *B_PAIRED, PAIRED_METHOD, *P_PAIRED, DIFFERS,
+    ),
+    ("operating_point", "pair_scope", "surface_a", "surface_b", "at_theta_e", "at_psf", "at_depth"),
+)  # fmt: skip
 PHYSICS = Table(
     "completeness_physics",
     "one step towards a better condition: does the completeness fall?",
@@ -374,7 +493,7 @@ PHYSICS = Table(
 MEMBERS = Table(
     "completeness_members",
     "one injection of the surface: the way from a cell to what it was counted from",
-    (*_CELL, INJECTION, HOST_ID, HOST_TYPE, SCORE, SNR, MAG, OBSERVABLE),
+    (*_CELL, INJECTION, HOST_ID, HOST_TYPE, HOST_PSF, HOST_DEPTH, SCORE, SNR, MAG, SOURCE_R, BETA, OBSERVABLE),
     ("i_theta", "i_psf", "i_depth", "injection"),
 )
 CLOSURE = Table(
@@ -387,4 +506,6 @@ CLOSURE = Table(
     ("operating_point", "closure_level", "at_theta_e", "at_psf", "at_depth"),
 )  # fmt: skip
 
-TABLES: tuple[Table, ...] = (SURFACE, TWO_FACTOR, MARGINALS, SURVEY, PHYSICS, MEMBERS, CLOSURE)
+TABLES: tuple[Table, ...] = (
+    SURFACE, TWO_FACTOR, MARGINALS, SURVEY, TILES, OPTIONAL, BAND_CELLS, BAND_MARGINALS, PAIRS, PHYSICS, MEMBERS, CLOSURE,
+)  # fmt: skip

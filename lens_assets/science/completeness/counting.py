@@ -50,6 +50,10 @@ def members(injections: pl.DataFrame, grid: Grid) -> tuple[pl.DataFrame, Rejecti
         "host_type": ("type", pl.String),
         "injection_snr": ("arc_snr", pl.Float64),
         "injection_mag_r": ("lensed_mag_r", pl.Float64),
+        "host_psf": ("psfsize_r", pl.Float64),
+        "host_depth": ("depth_r", pl.Float64),
+        "injection_source_mag_r": ("source_mag_r", pl.Float64),
+        "injection_beta": ("beta", pl.Float64),
         "injection_observable": ("observable", pl.Boolean),
     }
     frame = pl.DataFrame(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lens_assets.science.completeness.settings import Settings
+from lens_assets.science.errors import BadInput
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -96,6 +97,30 @@ class Grid:
             }
             for a in self.axes
         }
+
+    def for_injections(self) -> dict[str, Any]:
+        """The same grid in the words of the injections' settings: what a campaign for this grid is configured with."""
+        return {
+            "theta_e": self.theta_e.centres,
+            "psf_centres": self.psf.centres,
+            "psf_step": round(2 * self.psf.half, 10),
+            "depth_centres": self.depth.centres,
+            "depth_step": round(2 * self.depth.half, 10),
+        }
+
+    def check_injections(self, settings: Any) -> None:
+        """Raise :class:`BadInput` naming the setting unless injection ``settings`` put hosts into the cells of this grid.
+
+        ``theta_e`` may be some of the grid's: the others stay empty.
+        """
+        for key, wanted in self.for_injections().items():
+            have, want = np.atleast_1d(getattr(settings, key)).astype(float), np.atleast_1d(wanted)
+            if key == "theta_e":
+                same = have.size > 0 and bool(np.all(np.min(np.abs(have[:, None] - want), axis=1) < 1e-9))
+            else:
+                same = have.size == want.size and bool(np.allclose(have, want, rtol=0, atol=1e-9))
+            if not same:
+                raise BadInput(f"injections are for {have.tolist()}, the grid has {want.tolist()}", column=key)
 
     @property
     def axes(self) -> tuple[Axis, Axis, Axis]:

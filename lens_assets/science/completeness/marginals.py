@@ -19,7 +19,7 @@ host serves several theta_E cells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lens_assets.science.columns.completeness import MARGINALS, SURVEY
+from lens_assets.science.columns.completeness import MARGINALS, SURVEY, TILES
 from lens_assets.science.completeness.combine import with_threshold_error
 from lens_assets.science.completeness.hostaware import beta_binomial
 from lens_assets.science.completeness.model import LEVELS, Surface, bounds, nulls
@@ -39,6 +39,8 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 AxisName = Literal["theta_e", "psf", "depth", "all"]
 AXES: tuple[AxisName, ...] = ("theta_e", "psf", "depth", "all")
+FOOTPRINT = "*"
+"""Name of the row that is weighted by all tiles together."""
 NAME = "jeffreys on effective counts (stratified, hosts as clusters)"
 LABELS = {"injections": "injections: each counts once", "cells": "supported cells alike"}
 _INDEX = {"theta_e": "i_theta", "psf": "i_psf", "depth": "i_depth"}
@@ -84,10 +86,12 @@ def survey_weighted(surface: Surface, conditions: pl.DataFrame) -> pl.DataFrame:
     Parameters
     ----------
     conditions : ``psf_bin``, ``depth_bin`` (-1 or null: outside the grid), ``n`` objects, and optionally ``type``;
-    with it,
-        and where the injections know their host's TYPE, each TYPE of a cell is weighted by its own number of objects.
+        with it, and where the injections know their host's TYPE, each TYPE of a cell is weighted by its own number
+        of objects.
 
-    Returns ------- One row per operating point and theta_E: the value *for the supported share*, its interval, the
+    Returns
+    -------
+    One row per operating point and theta_E: the value *for the supported share*, its interval, the
     shares of the survey that are outside the grid, empty and insufficient, and ``bound_lo`` / ``bound_hi``: the
     completeness of the whole survey if nothing, or everything, were found in the unsupported share.
     """
@@ -140,6 +144,24 @@ def survey_weighted(surface: Surface, conditions: pl.DataFrame) -> pl.DataFrame:
         found.clip(0, 1).alias("bound_lo"), (found + 1 - pl.col("share_supported")).clip(0, 1).alias("bound_hi")
     )
     return SURVEY.conform(nulls(frame))
+
+
+def per_tile(surface: Surface, conditions: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """:func:`survey_weighted` of every tile by its own conditions, and of the footprint, the tile ``*``.
+
+    ``conditions`` holds one table a tile; a tile without an object has no row: it has no conditions to weight by.
+    """
+    if not conditions:
+        raise BadInput("weights per tile need at least one tile", column="tile")
+    tiles = {tile: table for tile, table in sorted(conditions.items()) if table["n"].sum() > 0}
+    tiles[FOOTPRINT] = pl.concat([table.select(conditions_of(table)) for table in conditions.values()])
+    parts = [survey_weighted(surface, t).with_columns(pl.lit(tile).alias("tile")) for tile, t in tiles.items()]
+    return TILES.conform(pl.concat(parts))
+
+
+def conditions_of(table: pl.DataFrame) -> list[str]:
+    """The columns of a table of conditions that weights are made of."""
+    return [c for c in ("psf_bin", "depth_bin", "type", "n") if c in table.columns]
 
 
 def host_counts(members: pl.DataFrame, point: OperatingPoint) -> pl.DataFrame:
