@@ -143,10 +143,15 @@ def cloud(emr_module, tmp_path_factory: pytest.TempPathFactory):
     emr_module.teach_moto(worker)
     worker.start()
     s3 = boto3.client("s3")
-    s3.create_bucket(Bucket="lenses", CreateBucketConfiguration={"LocationConstraint": emr_module.REGION})
+    # moto's books are one for all servers of a process: only what is ours is made and taken away
+    s3.create_bucket(Bucket=emr_module.BUCKET, CreateBucketConfiguration={"LocationConstraint": emr_module.REGION})
     worker.s3 = s3
     yield worker
     worker.stop()
+    worker.forget()
+    for item in s3.list_objects_v2(Bucket=emr_module.BUCKET).get("Contents", []):
+        s3.delete_object(Bucket=emr_module.BUCKET, Key=item["Key"])
+    s3.delete_bucket(Bucket=emr_module.BUCKET)
     server.stop()
     patch.undo()
     serverless_models.JOB_STATUS = before
@@ -155,10 +160,10 @@ def cloud(emr_module, tmp_path_factory: pytest.TempPathFactory):
 
 SETTINGS = {
     "region": "us-west-2",
-    "bucket": "lenses",
+    "bucket": "engines-tests",
     "prefix": "work/emr",
-    "archive": "s3://lenses/code/lens-assets-1.tar.gz",
-    "entry": "s3://lenses/code/spark_main.py",
+    "archive": "s3://engines-tests/code/lens-assets-1.tar.gz",
+    "entry": "s3://engines-tests/code/spark_main.py",
     "max_hours": 2,
     "poll_seconds": 0.1,
     "log_wait_seconds": 5,

@@ -25,7 +25,7 @@ from moto.emr.models import emr_backends
 from moto.emr.responses import ElasticMapReduceResponse
 from moto.emrserverless import models as serverless_models
 
-ACCOUNT, REGION = "123456789012", "us-west-2"
+ACCOUNT, REGION, BUCKET = "123456789012", "us-west-2", "engines-tests"
 VALUED = ("--deploy-mode", "--name", "--archives", "--conf", "--master")
 
 
@@ -88,6 +88,14 @@ class Worker(threading.Thread):
         for job in list(self.running):
             self.cancel(job)
         self.join(5)
+
+    def forget(self) -> None:
+        """Empty the books of EMR, and of nothing else."""
+        for backend in list(emr_backends[ACCOUNT].values()):
+            backend.clusters.clear()
+        for backend in list(serverless_models.emrserverless_backends[ACCOUNT].values()):
+            backend.applications.clear()
+            backend.job_runs.clear()
 
     def cancel(self, job: str) -> None:
         """End the process of a step or job, as TERMINATE_PROCESS does."""

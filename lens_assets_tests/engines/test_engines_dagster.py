@@ -224,7 +224,10 @@ def test_a_remote_engine_refuses_roots_that_its_machines_cannot_reach(home, name
     with pytest.raises(BadInput, match=r"the store .* cannot be reached from EMR: it must be s3://"):
         Engine(name=name).place(home.workspace)
     far = Workspace(
-        home=home.workspace.home, release=home.workspace.release, store_root="s3://lenses/p", profile_name="paper"
+        home=home.workspace.home,
+        release=home.workspace.release,
+        store_root="s3://engines-tests/p",
+        profile_name="paper",
     )
     with pytest.raises(BadInput, match=r"the data release .* must be s3:// or https://"):
         Engine(name=name).place(far)

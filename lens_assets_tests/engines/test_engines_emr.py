@@ -51,14 +51,15 @@ DRIVERS = {
 def drivers(cloud):
     """Upload drivers that need no Spark; by name the address of each."""
     for name, text in DRIVERS.items():
-        cloud.s3.put_object(Bucket="lenses", Key=f"code/plain_{name}.py", Body=text.encode())
-    return {name: f"s3://lenses/code/plain_{name}.py" for name in DRIVERS}
+        cloud.s3.put_object(Bucket="engines-tests", Key=f"code/plain_{name}.py", Body=text.encode())
+    return {name: f"s3://engines-tests/code/plain_{name}.py" for name in DRIVERS}
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Dagster waits 10 s for messages that may still come after a driver has ended; here one."""
     monkeypatch.setattr("dagster._core.pipes.utils.WAIT_FOR_LOGS_AFTER_EXECUTION_INTERVAL", 1)
+    monkeypatch.setattr("dagster._core.pipes.utils.DEFAULT_SLEEP_INTERVAL", 0.1)
 
 
 @pytest.fixture
@@ -321,7 +322,7 @@ def test_an_interrupted_run_ends_its_job_and_tells_the_driver(pipes, cloud, emr_
     assert not result.success
     assert isinstance(raised[0], dg.DagsterExecutionInterruptedError)
     emr_module.wait_for(lambda: not cloud.running)
-    keys = [k["Key"] for k in cloud.s3.list_objects_v2(Bucket="lenses", Prefix="work/emr/pipes/")["Contents"]]
+    keys = [k["Key"] for k in cloud.s3.list_objects_v2(Bucket="engines-tests", Prefix="work/emr/pipes/")["Contents"]]
     assert any(key.endswith("/cancel") and result.run_id in key for key in keys)
 
 
@@ -352,7 +353,7 @@ def test_the_step_carries_its_session_as_arguments_and_one_attempt_of_the_driver
     assert "--dagster-pipes-context" in command
     assert "spark.yarn.maxAppAttempts=1" in command
     assert {f"spark.{who}.AWS_DEFAULT_REGION=us-west-2" for who in ("executorEnv", "yarn.appMasterEnv")} <= set(command)
-    assert f"{'s3://lenses/code/lens-assets-1.tar.gz'}#environment" in command
+    assert f"{'s3://engines-tests/code/lens-assets-1.tar.gz'}#environment" in command
     assert not any("DAGSTER_PIPES" in word for word in command)
     assert max(map(len, command)) < 1000  # the tiles are in an object, not in the arguments
 

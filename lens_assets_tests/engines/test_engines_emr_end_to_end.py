@@ -32,15 +32,15 @@ REPOSITORY = Path(lens_assets.__file__).parents[1]
 def far(cloud, java, release, keys, settings_dict, tmp_path, monkeypatch):
     """Everything in the bucket: the release, the driver; the settings in a file that the environment names."""
     for path in release.rglob("*.fits"):
-        cloud.s3.upload_file(str(path), "lenses", f"dr10/{path.relative_to(release).as_posix()}")
-    cloud.s3.upload_file(spark_main.__file__, "lenses", "code/spark_main.py")
+        cloud.s3.upload_file(str(path), "engines-tests", f"dr10/{path.relative_to(release).as_posix()}")
+    cloud.s3.upload_file(spark_main.__file__, "engines-tests", "code/spark_main.py")
     file = tmp_path / "emr.yaml"
     file.write_text(yaml.safe_dump({**settings_dict, "partitions": 2}))
     monkeypatch.setenv("LENS_ASSETS_EMR", str(file))
     return Workspace(
         home=str(tmp_path / "home"),
-        release="s3://lenses/dr10",
-        store_root=f"s3://lenses/{tmp_path.name}",
+        release="s3://engines-tests/dr10",
+        store_root=f"s3://engines-tests/{tmp_path.name}",
         profile_name="paper",
     )
 
@@ -102,12 +102,12 @@ def test_serverless_makes_a_tile_and_a_bad_one_comes_back_as_a_failure_with_its_
 ):
     monkeypatch.setenv("LENS_ASSETS_ENGINE", "emr-serverless")
     key = f"dr10/south/sweep/10.1/{next(p.name for p in release.rglob('*.fits') if keys[1] in p.name)}"
-    whole = cloud.s3.get_object(Bucket="lenses", Key=key)["Body"].read()
-    cloud.s3.put_object(Bucket="lenses", Key=key, Body=whole[:20_000])
+    whole = cloud.s3.get_object(Bucket="engines-tests", Key=key)["Body"].read()
+    cloud.s3.put_object(Bucket="engines-tests", Key=key, Body=whole[:20_000])
     try:
         result, events = materialise(far, keys, ["sweeps"])
     finally:
-        cloud.s3.put_object(Bucket="lenses", Key=key, Body=whole)
+        cloud.s3.put_object(Bucket="engines-tests", Key=key, Body=whole)
     assert not result.success
     (text,) = [e.step_failure_data.error.to_string() for e in result.all_events if e.is_step_failure]
     assert "1 of 4 tiles could not be made" in text
