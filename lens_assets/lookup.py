@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,7 +125,60 @@ def load(path: str | Path, surface: str | None = None) -> SelectionFunction:
     if (folder / "sky.parquet").is_file():
         t = pq.ParquetFile(folder / "sky.parquet").read(columns=["cell", "sky_psf", "sky_depth"])
         sky = {name: t[name].to_numpy() for name in t.column_names}
-    return SelectionFunction(header, surface, columns, sky)
+    models = sorted(folder.glob("model*.npz")) if surface == header["primary"] else []
+    return SelectionFunction(header, surface, columns, sky, load_models(models[0]) if models else None)
+
+
+def corners(knots: Sequence[F64], at: Sequence[F64]) -> tuple[I64, F64]:
+    """Flat knot numbers and weights (2**axes, n) of multilinear interpolation at points (n,) along each axis; beyond the
+    outermost knots the value at the knot holds."""
+    index, weight = np.zeros((1, at[0].size), np.int64), np.ones((1, at[0].size))
+    for x, k in zip(at, knots, strict=True):
+        i = np.clip(np.searchsorted(k, x, side="right") - 1, 0, max(k.size - 2, 0))
+        step = (k[i + 1] - k[i]) if k.size > 1 else np.ones(x.size)
+        f = np.clip((x - k[i]) / step, 0, 1) if k.size > 1 else np.zeros(x.size)
+        upper = np.minimum(i + 1, k.size - 1)
+        index = np.concatenate([index * k.size + i, index * k.size + upper])
+        weight = np.concatenate([weight * (1 - f), weight * f])
+    return index, weight
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """A continuous model: logit C at ``knots`` (theta_E, PSF, depth), ``draws`` (1 + replicates, and one axis each).
+
+    The first draw is the fit, the others are its bootstrap replicates.
+    """
+
+    knots: tuple[F64, F64, F64]
+    draws: npt.NDArray[np.float32]
+
+    def __call__(self, theta_e: F64, psf: F64, depth: F64, level: float = 0.68) -> tuple[F64, F64, F64]:
+        """Value and bounds (n,) at points (n,) that are finite."""
+        flat = self.draws.reshape(len(self.draws), -1)
+        value, lo, hi = (np.empty(theta_e.size) for _ in range(3))
+        for start in range(0, theta_e.size, _CHUNK // 8):
+            part = slice(start, start + _CHUNK // 8)
+            index, weight = corners(self.knots, (theta_e[part], psf[part], depth[part]))
+            g = np.zeros((len(flat), index.shape[1]))
+            for i, w in zip(index, weight, strict=True):
+                g += flat[:, i] * w
+            c = 1 / (1 + np.exp(-g))
+            value[part] = c[0]
+            if len(c) > 1:
+                bounds = np.quantile(c[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+                lo[part], hi[part] = np.minimum(bounds[0], c[0]), np.maximum(bounds[1], c[0])
+            else:
+                lo[part] = hi[part] = np.nan
+        return value, lo, hi
+
+
+def load_models(path: str | Path) -> dict[str, Continuous]:
+    """The models of a ``model*.npz`` by operating point. Nothing in it is code: it is read without pickle."""
+    with np.load(path, allow_pickle=False) as held:
+        names = json.loads(bytes(held["points"]).decode())
+        knots = tuple(np.asarray(held[f"knots_{a}"], float) for a in ("theta_e", "psf", "depth"))
+        return {name: Continuous((knots[0], knots[1], knots[2]), held[f"draws_{i}"]) for i, name in enumerate(names)}
 
 
 class SelectionFunction:
@@ -133,10 +186,11 @@ class SelectionFunction:
 
     def __init__(
         self, header: Mapping[str, Any], surface: str, columns: Mapping[str, npt.NDArray[Any]],
-        sky: Mapping[str, npt.NDArray[Any]] | None = None,
+        sky: Mapping[str, npt.NDArray[Any]] | None = None, models: Mapping[str, Continuous] | None = None,
     ) -> None:  # fmt: skip
         self.header = header
         self.surface = surface
+        self.models = dict(models or {})
         about = header["surfaces"][surface]
         self.name, self.version = str(header["name"]), str(header["version"])
         self.verdict = str(about["verdict"]["title"])
@@ -182,12 +236,16 @@ class SelectionFunction:
         depth: npt.ArrayLike,
         threshold: str = "default",
         level: float = 0.68,
+        model: bool = False,
     ) -> Result:
         """Completeness for Einstein radii (arcsec) under r-band seeing (FWHM, arcsec) and 5-sigma point-source depth
         (AB).
 
         Arguments broadcast. ``level`` is 0.68 or 0.95; ``threshold`` one of :attr:`thresholds`. The interval allows for
         the injections' number, for hosts that were used more than once, and for the error of the threshold.
+
+        ``model`` asks the continuous model in place of the table, where the release holds one (``ValueError`` if not). It
+        answers in supported cells alone; elsewhere is ``nan`` and the flag of the cell. ``n`` stays that of the cell.
         """
         table = self._table(threshold, level)
         args = np.broadcast_arrays(*(np.asarray(a, float) for a in (theta_e, psf, depth)))
@@ -200,6 +258,15 @@ class SelectionFunction:
             part = slice(start, start + _CHUNK)
             rows = table.take(self._cells(*(a[part] for a in flat)), axis=0)
             value[part], lo[part], hi[part], n[part], code[part] = (rows[:, i] for i in range(5))
+        if model:
+            point = self._point(threshold)
+            if point not in self.models:
+                raise ValueError(f"this release holds no continuous model at {point!r}; it has {sorted(self.models)}")
+            inside = code == 0
+            for column in (value, lo, hi):
+                column[~inside] = np.nan
+            answer = self.models[point](flat[0][inside], flat[1][inside], flat[2][inside], level)
+            value[inside], lo[inside], hi[inside] = answer
         return Result(
             value.reshape(shape), lo.reshape(shape), hi.reshape(shape), n.reshape(shape), code.reshape(shape),
             level=level, verdict=self.verdict,

@@ -165,3 +165,15 @@ def test_weighted_values_cover_the_truth_at_the_nominal_rate_although_cells_shar
     assert np.mean(inside[68]) > 0.58
     assert np.mean(inside[68]) < 0.82
     assert np.mean(inside[95]) > 0.89
+
+
+@pytest.mark.parametrize("score", [0.99, 0.01])
+def test_one_host_in_every_cell_says_no_more_than_one_host(build, simulated, score):
+    """Eleven cells of one Einstein radius each, one galaxy behind all of them: found always, or never."""
+    raw = simulated.injections(hosts_per_cell=1).filter((pl.col("psfsize_r") == 0.9) & (pl.col("depth_r") == 23.0))
+    raw = raw.with_columns(pl.lit(score).alias("score"))
+    own = at(build(raw, thresholds=simulated.THRESHOLDS.head(1)).marginals, axis="all", operating_point=POINT)
+    row = own.row(0, named=True)
+    assert row["n_unique_hosts"] == 1
+    assert row["n_effective"] < 3
+    assert row["total_hi95"] - row["total_lo95"] > 0.5

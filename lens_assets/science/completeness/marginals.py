@@ -323,10 +323,20 @@ def _effective_n(w: F64, n: I64, k: I64, n_eff: F64) -> float:
 
 
 def _shared_hosts(w: F64, n: I64, k: I64, u: I64, host: I64, n_h: I64, k_h: I64) -> float:
-    """Variance with hosts as clusters over the variance without, at least 1: what sharing hosts between cells costs."""
+    """What sharing hosts between cells costs: the variance with hosts as clusters over that without, at least 1.
+
+    Cells with one host each, and cells where all or none were found, have no variance to estimate it from. There a
+    host is taken to say the same in all cells it serves, the worst case; it also weighs as one more host elsewhere.
+    """
+    share = w[u] * n_h / np.maximum(n[u], 1)
+    worst = max(1.0, float(np.sum(np.bincount(host, share) ** 2) / np.sum(share**2)))
     z = w[u] / np.maximum(n[u], 1) * (k_h - k[u] / np.maximum(n[u], 1) * n_h)
     apart = float(np.sum(z**2))
-    return max(1.0, float(np.sum(np.bincount(host, z) ** 2)) / apart) if apart > 0 else 1.0
+    if apart <= 1e-12 * float(np.sum(share**2)):
+        return worst
+    telling = np.unique(host[np.bincount(u)[u] > 1]).size
+    own = max(1.0, float(np.sum(np.bincount(host, z) ** 2)) / apart)
+    return (telling * own + worst) / (telling + 1)
 
 
 def _rows(
