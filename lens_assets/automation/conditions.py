@@ -16,11 +16,14 @@ import dagster as dg
 
 _C = dg.AutomationCondition
 
+PARTIAL = dg.AssetSelection.assets("injection_batch")
+"""Inputs of which a part is enough: a profile may inject at some of the grid's Einstein radii only."""
+
 RENEW = (
     (_C.newly_missing() | _C.any_deps_match(_C.data_version_changed()).with_label("an input has new content"))
     .since_last_handled()
     .with_label("new, or an input has new content")
-    & (~_C.any_deps_missing()).with_label("all inputs are there")
+    & (~_C.any_deps_missing().ignore(PARTIAL)).with_label("all inputs are there")
     & (~_C.any_deps_in_progress()).with_label("no input is being made")
     & ~_C.in_progress()
     & _C.all_deps_blocking_checks_passed()

@@ -155,3 +155,26 @@ def test_recipes_and_variants_are_menus_and_what_follows_from_them_is_not():
     assert {name for name, condition in conditions.items() if condition == RENEW} == {
         name for name, condition in conditions.items() if condition is not None
     } - chosen
+
+
+@pytest.mark.parametrize(("name", "asked"), [("injection_batch", True), ("another_batch", False)])
+def test_of_injection_batches_a_part_is_enough_of_other_inputs_all_must_be_there(instance, name, asked):
+    keys = dg.StaticPartitionsDefinition(["1.00", "2.00"])
+    batch = dg.AssetSpec(name, partitions_def=keys)
+    total = dg.AssetSpec(
+        "total", deps=[dg.AssetDep(name, partition_mapping=dg.AllPartitionMapping())], automation_condition=RENEW
+    )
+
+    @dg.multi_asset(specs=[total], can_subset=True)
+    def make():
+        yield dg.MaterializeResult("total")
+
+    defs = dg.Definitions(assets=[batch, make])
+    cursor = None
+    for version in ("1", "2"):
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(name, partition="1.00", tags={"dagster/data_version": version})
+        )
+        found = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
+        cursor = found.cursor
+    assert (found.total_requested > 0) is asked
