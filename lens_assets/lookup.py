@@ -4,7 +4,8 @@
     >>> f.completeness(theta_e=1.5, psf=1.3, depth=23.6)                                 # doctest: +SKIP
 
 A look-up returns the value of the cell that holds the conditions, its interval, the number of injections behind it
-and a flag. It never interpolates between cells, never snaps to the nearest one and never extrapolates:
+and a flag. It never interpolates between cells, never snaps to the nearest one and never extrapolates (a release may
+hold a continuous model too, which answers only when asked by ``model=True``, and only in supported cells):
 
 ``in support``    the cell has as many injections as the release asks for; ``insufficient``  it has fewer: the value
 is that of the cell alone, with its wide interval, and ``nan`` where it has none; ``outside``       the conditions are
@@ -280,6 +281,7 @@ class SelectionFunction:
         *,
         threshold: str = "default",
         level: float = 0.68,
+        model: bool = False,
     ) -> Result:
         """Completeness at sky positions (ICRS degrees), under the median conditions of their HEALPix cell (nside 128).
 
@@ -292,7 +294,7 @@ class SelectionFunction:
         cell = ang2pix_nest(SKY_NSIDE, ra, dec)
         known = cell >= 0
         psf, depth = (np.where(known, column[np.where(known, cell, 0)], np.nan) for column in self._sky)
-        return self.completeness(theta_e=theta_e, psf=psf, depth=depth, threshold=threshold, level=level)
+        return self.completeness(theta_e=theta_e, psf=psf, depth=depth, threshold=threshold, level=level, model=model)
 
     def expected_found(
         self,
@@ -332,11 +334,12 @@ class SelectionFunction:
         )
 
     def describe(
-        self, *, theta_e: float, psf: float, depth: float, threshold: str = "default", level: float = 0.68
-    ) -> str:
+        self, *, theta_e: float, psf: float, depth: float, threshold: str = "default", level: float = 0.68,
+        model: bool = False,
+    ) -> str:  # fmt: skip
         """One answer in words: value, interval, n, flag and verdict."""
         point = self._point(threshold)
-        r = self.completeness(theta_e=theta_e, psf=psf, depth=depth, threshold=point, level=level)
+        r = self.completeness(theta_e=theta_e, psf=psf, depth=depth, threshold=point, level=level, model=model)
         lines = [f'completeness at theta_E = {theta_e:g}", PSF FWHM = {psf:g}", depth r = {depth:g} mag']
         if np.isfinite(r.value):
             lines.append(f"  value     {r.value:.4f}")
@@ -349,6 +352,8 @@ class SelectionFunction:
         cut = self.operating_points[point]
         rate = f", false-positive rate {cut['fpr_target']:g}" if cut.get("fpr_target") else ""
         lines.append(f"  threshold {point}: score >= {cut['cut']:.6g}{rate}")
+        if model:
+            lines.append("  from      the continuous model, not the table")
         lines.append(f"  verdict   {self.verdict}")
         lines.append(f"  release   {self.name} {self.version}, surface {self.surface}")
         return "\n".join(lines)

@@ -24,6 +24,9 @@ def lookup(
         str, typer.Option(help="Name of the score threshold; `default` is the release's own.")
     ] = "default",
     level: Annotated[float, typer.Option(help="Level of the interval: 0.68 or 0.95.")] = 0.68,
+    model: Annotated[
+        bool, typer.Option("--model", help="Ask the release's continuous model, where it has one.")
+    ] = False,
 ) -> None:
     """Probability that a lens of these properties, under these conditions, is found: value, interval, flag.
 
@@ -32,7 +35,12 @@ def lookup(
     from lens_assets import lookup as surfaces
 
     found = surfaces.load(release or newest())
-    typer.echo(found.describe(theta_e=theta_e, psf=psf, depth=depth, threshold=threshold, level=level))
+    try:
+        text = found.describe(theta_e=theta_e, psf=psf, depth=depth, threshold=threshold, level=level, model=model)
+    except ValueError as fault:
+        typer.echo(str(fault), err=True)
+        raise typer.Exit(1) from fault
+    typer.echo(text)
 
 
 def newest() -> Path:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 
 import healpy as hp
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_assets import lookup
+from lens_assets.science.completeness.continuous import fit
 from lens_assets.science.release.sky import sky_of
 from lens_assets.science.release.write import write_release
 from lens_assets.science.storage import Draft
@@ -221,7 +223,7 @@ BLOCKED = ["polars", "astropy", "dagster", "scipy", "healpy", "pandas", "pydanti
 @pytest.mark.parametrize(
     "how", ["from lens_assets.lookup import load", "import sys; sys.path.insert(0, 'R'); from lookup import load"]
 )
-def test_a_release_loads_with_numpy_and_pyarrow_alone(f, release, how, tmp_path):
+def test_a_release_loads_where_everything_else_is_blocked(f, release, how, tmp_path):
     copy = tmp_path / "release"
     shutil.copytree(release, copy)
     code = (
@@ -235,3 +237,52 @@ def test_a_release_loads_with_numpy_and_pyarrow_alone(f, release, how, tmp_path)
     assert done.returncode == 0, done.stderr
     value = float(f.completeness(theta_e=1.5, psf=1.2, depth=23.0).value)
     assert done.stdout.split() == [repr(value), "in", "support", "in", "support"]
+
+
+ASK = """
+import importlib.util, sys
+for name in ("polars", "scipy", "astropy", "lens_assets", "pandas"):
+    assert importlib.util.find_spec(name) is None, name
+sys.path.insert(0, {folder!r})
+from lookup import load
+f = load({folder!r})
+r = f.completeness(theta_e=1.5, psf=1.2, depth=23.0)
+m = f.completeness(theta_e=1.5, psf=1.2, depth=23.0, model=True)
+e = f.expected_found(theta_e=[1.0, 1.5], psf=1.2, depth=23.0)
+print(repr(float(r.value)), repr(float(m.value)), repr(e.value), f.at(30.0, 2.0, 1.0).flag, (f * f).completeness(
+    theta_e=9, psf=1, depth=23).flag, sep=",")
+"""
+
+
+@pytest.mark.slow
+def test_a_release_loads_in_an_environment_that_holds_only_numpy_and_pyarrow(surface, simulated, tmp_path):
+    tool = shutil.which("uv")
+    if tool is None:
+        pytest.skip("needs uv to make an environment")
+    made = subprocess.run([tool, "venv", "-q", "--python", sys.executable, tmp_path / "env"], capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    python = tmp_path / "env" / "bin" / "python"
+    pins = [f"{name}=={version(name)}" for name in ("numpy", "pyarrow")]
+    got = subprocess.run([tool, "pip", "install", "-q", "--python", python, *pins], capture_output=True, text=True,
+                         check=False)  # fmt: skip
+    if got.returncode:
+        pytest.skip(f"no package index: {got.stderr[-200:]}")
+    folder = tmp_path / "release"
+    folder.mkdir()
+    sky = sky_of(pl.DataFrame({"cell": [SKY_CELL], "psfsize_r": [1.21], "depth_r": [23.1]}))
+    write_release(
+        Draft(folder), surface, name="practice", version="0.1.0", realism=simulated.NO_GO, priors={}, detector={"a": 1},
+        lineage={}, citation={"title": "t", "authors": [{"name": "n"}]}, sky=sky,
+        models={"fpr_1e-3": fit(surface, "fpr_1e-3", draws=5)},
+    )  # fmt: skip
+    done = subprocess.run([python, "-I", "-B", "-c", ASK.format(folder=str(folder))], capture_output=True, text=True,
+                          check=False, cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    f = lookup.load(folder)
+    where = {"theta_e": 1.5, "psf": 1.2, "depth": 23.0}
+    table, model, number, flag, outside = done.stdout.strip().split(",")
+    assert float(table) == float(f.completeness(**where).value)
+    assert float(model) == pytest.approx(float(f.completeness(**where, model=True).value), rel=1e-12)
+    assert float(number) == f.expected_found(theta_e=[1.0, 1.5], psf=1.2, depth=23.0).value
+    assert (flag, outside) == ("in support", "outside")

@@ -13,7 +13,9 @@ from astropy.io import fits
 from astropy.io.votable import ucd
 from astropy.table import Table
 
+from lens_assets.lookup import load
 from lens_assets.science.columns.release import RELEASE_SURFACE, TABLES
+from lens_assets.science.completeness.continuous import fit
 from lens_assets.science.errors import BadInput
 from lens_assets.science.release.publish import ReleaseExistsError, publish, verify
 from lens_assets.science.release.sky import sky_of
@@ -71,7 +73,7 @@ def test_under_a_go_they_do_not(build, simulated, write, tmp_path):
 
 
 def test_one_no_go_surface_marks_the_whole_table(build, simulated, surface, write, tmp_path):
-    good = build(simulated.injections(), simulated.GO)
+    good = build(simulated.injections(), simulated.GO, variant="clumpy")
     facts = write(tmp_path / "two", {"a": good, "b": surface}, primary="a", realism=simulated.GO)
     assert facts["name"] == "practice-lenses-no-go"
     frame = pl.read_parquet(tmp_path / "two" / "surface-no-go.parquet")
@@ -194,3 +196,52 @@ def test_the_sky_table_is_medians_of_what_was_observed():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert sky_of(sweeps.head(0)).height == 0
+
+
+def test_a_release_of_several_surfaces_says_how_far_the_number_moves(build, simulated, surface, write, tmp_path):
+    other = build(simulated.injections(skip=[(2, 2)], few=[(2, 0)], shift=-0.6), simulated.NO_GO, variant="clumpy")
+    folder = tmp_path / "two"
+    write(folder, {"resnet|sersic": surface, "resnet|clumpy": other}, primary="resnet|sersic")
+    pairs = pl.read_parquet(folder / "sensitivity_pairs-no-go.parquet")
+    whole = pairs.filter((pl.col("pair_scope") == "all") & (pl.col("operating_point") == "fpr_1e-3")).row(0, named=True)
+    assert whole["n_pairs"] == surface.members.height
+    assert whole["differs"]
+    assert whole["surface_a"] == "resnet|clumpy"
+    assert whole["paired_hi95"] < 0
+    assert pl.read_parquet(folder / "sensitivity_cells-no-go.parquet")["n_surfaces"].max() == 2
+    assert (folder / "figure-sensitivity-no-go.png").stat().st_size > 10_000
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "## Sensitivity" in card
+    assert f"| {whole['n_pairs']} | {whole['paired_difference']:+.4f} |" in card
+
+
+def test_tiles_and_optional_axes_are_released(release, write, surface, tmp_path):
+    assert pl.read_parquet(release / "survey-no-go.parquet")["tile"].unique().to_list() == ["*"]
+    optional = pl.read_parquet(release / "optional-no-go.parquet")
+    whole = optional.filter((pl.col("axis") == "host_type") & (pl.col("operating_point") == "fixed_0.5"))
+    assert whole["n_injections"].sum() == surface.members.height
+    tile = pl.DataFrame({"psf_bin": [0, 1], "depth_bin": [0, 1], "n": [70, 20]})
+    write(tmp_path / "tiles", tiles={"000m005": tile, "000p000": tile.head(1)})
+    assert pl.read_parquet(tmp_path / "tiles" / "survey-no-go.parquet")["tile"].unique().sort().to_list() == [
+        "*", "000m005", "000p000",
+    ]  # fmt: skip
+
+
+def test_a_continuous_model_travels_with_the_release_and_never_replaces_the_table(release, write, surface, tmp_path):
+    fitted = fit(surface, "fpr_1e-3", draws=10)
+    write(tmp_path / "model", models={"fpr_1e-3": fitted})
+    f, without = load(tmp_path / "model"), load(release)
+    where = {"theta_e": [1.5, 1.0, 9.0], "psf": [1.2, 1.5, 1.2], "depth": [23.0, 22.5, 23.0]}
+    table, model = f.completeness(**where), f.completeness(**where, model=True)
+    np.testing.assert_array_equal(table.value, without.completeness(**where).value)
+    assert list(model.flag) == ["in support", "insufficient", "outside"]
+    assert np.isnan(model.value).tolist() == [False, True, True]
+    assert model.lo[0] <= model.value[0] <= model.hi[0]
+    assert abs(model.value[0] - table.value[0]) < 0.15
+    assert model.value[0] != table.value[0]
+    with pytest.raises(ValueError, match="no continuous model"):
+        without.completeness(**where, model=True)
+    with pytest.raises(ValueError, match=r"no continuous model at 'fixed_0\.5'"):
+        f.completeness(**where, model=True, threshold="fixed_0.5")
+    assert "## Continuous model" in (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    assert json.loads((tmp_path / "model" / "MODEL.json").read_text())["fpr_1e-3"]["n_cells"] == 28

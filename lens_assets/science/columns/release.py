@@ -12,6 +12,7 @@ from lens_assets.science.columns.completeness import (
     I_PSF,
     MARGINALS,
     MEMBERS,
+    OPTIONAL,
     PHYSICS,
     SURFACE,
     TWO_FACTOR,
@@ -53,6 +54,7 @@ def _released(table: Table, name: str) -> Table:
 RELEASE_SURFACE = _released(SURFACE, "surface")
 RELEASE_TWO_FACTOR = _released(TWO_FACTOR, "two_factor")
 RELEASE_MARGINALS = _released(MARGINALS, "marginals")
+RELEASE_OPTIONAL = _released(OPTIONAL, "optional_axes")
 RELEASE_PHYSICS = _released(PHYSICS, "physics")
 RELEASE_INJECTIONS = _released(MEMBERS, "injections")
 OCCUPANCY = Table(
@@ -65,5 +67,6 @@ SKY = Table(
 )  # fmt: skip
 
 TABLES: tuple[Table, ...] = (
-    RELEASE_SURFACE, RELEASE_TWO_FACTOR, RELEASE_MARGINALS, RELEASE_PHYSICS, RELEASE_INJECTIONS, OCCUPANCY, SKY,
+    RELEASE_SURFACE, RELEASE_TWO_FACTOR, RELEASE_MARGINALS, RELEASE_OPTIONAL, RELEASE_PHYSICS,
+    RELEASE_INJECTIONS, OCCUPANCY, SKY,
 )  # fmt: skip

@@ -5,10 +5,12 @@ in PSF and depth, where hosts have values of their own). Penalised binomial like
 along each axis (P-splines of degree 1: Eilers & Marx 1996, doi:10.1214/ss/1038425655), one weight for all: a tenth
 of what cross-validation over whole hosts prefers. The preferred one predicts best and has bias as large as its error:
 on ten simulated surveys of 36 cells its 68 % and 95 % intervals hold the truth in 56 % and 83 % of cells; with a tenth
-they do in 68 % and 92 %, at a root mean square error of 0.038 in place of 0.036 (the table's: 0.047). Shape: C may not fall with depth, may not rise with PSF, and may not fall with theta_E
-while theta_E is below the PSF's FWHM, where a larger ring is better resolved; above that the data decide, since
-arcs may leave the aperture a finder has learnt. Imposed by asymmetric penalties (Bollaerts, Eilers & van Mechelen
-2006, doi:10.1002/sim.2280) and made exact by one pass over the knots.
+they do in 68 % and 92 %, at a root mean square error of 0.038 in place of 0.036 (the table's: 0.047).
+
+Shape: C may not fall with depth, may not rise with PSF, and may not fall with theta_E while theta_E is below the PSF's
+FWHM, where a larger ring is better resolved; above that the data decide, since arcs may leave the aperture a finder has
+learnt. Imposed by asymmetric penalties (Bollaerts, Eilers & van Mechelen 2006, doi:10.1002/sim.2280) and made exact by
+one pass over the knots.
 
 Uncertainty: bootstrap over hosts, the threshold drawn from its own error in each replicate. It does not know of the
 bias of smoothing; ``agreement`` compares with the table, cell by cell, and ``reliability`` holds predictions for hosts that

@@ -90,7 +90,10 @@ def against_theta_e(surface: Surface, survey: pl.DataFrame | None = None, point:
                 left.fill_between(x, lo, hi, where=ok.tolist(), color=colour, alpha=0.22, lw=0)
                 left.plot(x, np.where(ok, c, np.nan), color=colour, marker="o", ms=3.5, lw=1.4,
                           label=f"{surface.grid.depth.centres[d]:g}")  # fmt: skip
-        left.legend(title="r depth [mag]", frameon=False, loc="upper left")
+        if left.lines:
+            left.legend(title="r depth [mag]", frameon=False, loc="upper left")
+        else:
+            left.text(0.5, 0.5, "no supported depth", transform=left.transAxes, ha="center", color="#777777")
         left.set_title("by depth: injections pooled over PSF, 68 % bands")
         left.set_ylabel("completeness")
         frame = surface.marginals.filter(pl.col("axis") == "theta_e") if survey is None else survey

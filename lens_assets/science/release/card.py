@@ -7,7 +7,9 @@ from typing import Any
 
 import polars as pl
 
+from lens_assets.science.completeness.continuous import Fitted
 from lens_assets.science.completeness.model import Surface
+from lens_assets.science.completeness.sensitivity import Sensitivity
 
 LIMITS = (
     "It is not a survey precision: nothing here says what share of candidates are lenses.",
@@ -29,6 +31,8 @@ def model_card(
     digests: Mapping[str, str],
     realism: Mapping[str, Any] | None,
     survey: pl.DataFrame | None,
+    band: Sensitivity | None = None,
+    models: Mapping[str, Fitted] | None = None,
 ) -> str:
     """MODEL_CARD.md as text; every number in it comes from the surface."""
     verdict, meta = surface.verdict, surface.meta
@@ -86,6 +90,7 @@ def model_card(
         "",
     ]
     out += _curve(surface, point.name, survey)
+    out += _sensitivity(band, point.name) + _models(models)
     falls = surface.violations.height
     out += [
         "",
@@ -125,6 +130,58 @@ def _listing(values: Mapping[str, Any]) -> list[str]:
     """The plain entries of a specification; nested ones are in DETECTOR.json."""
     plain = {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool))}
     return [f"- {k}: {v}" for k, v in sorted(plain.items())] + ["- full specification: DETECTOR.json"]
+
+
+def _sensitivity(band: Sensitivity | None, point: str) -> list[str]:
+    """How far the number moves from surface to surface, and which pairs differ."""
+    if band is None or not band.pairs.height:
+        return []
+    whole = band.marginals.filter(
+        (pl.col("operating_point") == point) & (pl.col("axis") == "all") & (pl.col("band_family") == "all")
+    )
+    pairs = band.pairs.filter((pl.col("operating_point") == point) & (pl.col("pair_scope") == "all"))
+    tested = pairs.filter(pl.col("n_pairs") > 0)
+    out = ["", "## Sensitivity", ""]
+    for r in whole.iter_rows(named=True):
+        if r["band_lowest"] is not None:
+            out.append(
+                f"Over {r['n_surfaces']} surfaces ({r['weighting']}): {r['band_lowest']:.3f} (`{r['lowest_surface']}`) to "
+                f"{r['band_highest']:.3f} (`{r['highest_surface']}`), median {r['band_median']:.3f}. Part of the range is noise."
+            )
+    out += [
+        "",
+        f"Paired on shared injections: {tested.height} of {pairs.height} pairs have some, {tested['differs'].sum()} differ "
+        "(McNemar and host-wise sign-flip, both exact, after Holm).",
+        "",
+        "| pair | injections | difference | 68 % | p (host, Holm) |",
+        "|---|---|---|---|---|",
+    ]
+    for r in tested.sort("p_host_holm", "surface_a", "surface_b").iter_rows(named=True):
+        out.append(
+            f"| {r['surface_a'].replace('|', ' / ')} - {r['surface_b'].replace('|', ' / ')} | {r['n_pairs']} | "
+            f"{r['paired_difference']:+.4f} | {r['paired_lo68']:+.4f} to {r['paired_hi68']:+.4f} | {r['p_host_holm']:.2g} |"
+        )
+    return out
+
+
+def _models(models: Mapping[str, Fitted] | None) -> list[str]:
+    if not models:
+        return []
+    out = [
+        "",
+        "## Continuous model",
+        "",
+        "Beside the table, for supported cells alone: `f.completeness(..., model=True)`. Details: MODEL.json.",
+        "",
+        "| operating point | cells | chi2 against the table | effective parameters | table's 68 % holds it | 95 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, fitted in sorted(models.items()):
+        a = fitted.agreement
+        out.append(
+            f"| {name} | {a['n_cells']} | {a['chi2']:.1f} | {a['edf']:.1f} | {a['inside68']:.2f} | {a['inside95']:.2f} |"
+        )
+    return out
 
 
 def _curve(surface: Surface, point: str, survey: pl.DataFrame | None) -> list[str]:

@@ -18,11 +18,16 @@ import yaml
 
 from lens_assets import lookup
 from lens_assets.science.columns import release as columns
+from lens_assets.science.columns.completeness import BAND_CELLS, BAND_MARGINALS, PAIRS, TILES
 from lens_assets.science.columns.registry import Table
 from lens_assets.science.completeness import figures as drawing
+from lens_assets.science.completeness.band_figure import band_figure
+from lens_assets.science.completeness.continuous import Fitted, save_models
 from lens_assets.science.completeness.grid import Grid
-from lens_assets.science.completeness.marginals import survey_weighted
+from lens_assets.science.completeness.marginals import FOOTPRINT, per_tile, survey_weighted
 from lens_assets.science.completeness.model import Surface
+from lens_assets.science.completeness.optional import optional_axes
+from lens_assets.science.completeness.sensitivity import sensitivity
 from lens_assets.science.completeness.verdict import Verdict
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
@@ -56,6 +61,8 @@ def write_release(
     primary: str | None = None,
     conditions: pl.DataFrame | None = None,
     sky: pl.DataFrame | None = None,
+    tiles: Mapping[str, pl.DataFrame] | None = None,
+    models: Mapping[str, Fitted] | None = None,
     figures: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write every file of a release into ``folder``; returns its facts (name, version, verdict, files).
@@ -74,6 +81,8 @@ def write_release(
     conditions : the survey's ``psf_bin``, ``depth_bin``, ``n`` (optional ``type``): occupancy and survey-weighted
     curves.
     sky : the table of :func:`sky.sky_of`, for look-ups by position.
+    tiles : the same as ``conditions``, one table a tile: survey-weighted curves of every tile too.
+    models : continuous models of the primary surface by operating point; an option beside the table.
     figures : further PNGs by name.
 
     Raises :class:`BadInput` when surfaces differ in their grid, or the verdict does not follow from ``realism``.
@@ -102,6 +111,7 @@ def write_release(
     for stem, pick, table in (
         ("two_factor", lambda s: s.two_factor, columns.RELEASE_TWO_FACTOR),
         ("marginals", lambda s: s.marginals, columns.RELEASE_MARGINALS),
+        ("optional", optional_axes, columns.RELEASE_OPTIONAL),
         ("physics", lambda s: s.physics, columns.RELEASE_PHYSICS),
         ("injections", lambda s: s.members, columns.RELEASE_INJECTIONS),
     ):
@@ -110,6 +120,20 @@ def write_release(
     if sky is not None:
         tables.parquet(columns.SKY.conform(sky), columns.SKY, folder.path("sky.parquet"), about)
     survey = None if conditions is None else survey_weighted(main, conditions)
+    if survey is not None:
+        weighted = survey.with_columns(pl.lit(FOOTPRINT).alias("tile")) if tiles is None else per_tile(main, tiles)
+        tables.parquet(TILES.conform(weighted), TILES, folder.path(f"survey{tag}.parquet"), about)
+    band = sensitivity(surfaces, primary, conditions) if len(surfaces) > 1 else None
+    if band is not None:
+        for stem, frame, table in (
+            ("cells", band.cells, BAND_CELLS), ("marginals", band.marginals, BAND_MARGINALS), ("pairs", band.pairs, PAIRS)
+        ):  # fmt: skip
+            tables.parquet(frame, table, folder.path(f"sensitivity_{stem}{tag}.parquet"), about)
+    if models:
+        save_models(folder.path(f"model{tag}.npz"), models)
+        _json(folder, "MODEL.json", {
+            name: {**f.agreement, "reliability": f.reliability.to_dicts()} for name, f in sorted(models.items())
+        })  # fmt: skip
 
     _json(folder, f"surface{tag}.json", {
         "schema_version": lookup.SCHEMA,
@@ -130,7 +154,7 @@ def write_release(
     _json(folder, "LINEAGE.json", lineage)
     folder.path("CITATION.cff").write_text(_citation(citation, full_name, version, main.verdict))
     card = model_card(main, name=full_name, version=version, primary=primary, surfaces=surfaces, detector=detector,
-                      digests=digests, realism=realism, survey=survey)  # fmt: skip
+                      digests=digests, realism=realism, survey=survey, band=band, models=models)  # fmt: skip
     folder.path("MODEL_CARD.md").write_text(card)
     folder.path("lookup.py").write_bytes(Path(lookup.__file__).read_bytes())
     drawing.save(drawing.surface_map(main), folder.path(f"figure-map{tag}.png"))
@@ -138,6 +162,9 @@ def write_release(
     split = drawing.two_factor(main)
     if split is not None:
         drawing.save(split, folder.path(f"figure-two_factor{tag}.png"))
+    spread = None if band is None else band_figure(band, main.point("default").name, main.verdict)
+    if spread is not None:
+        drawing.save(spread, folder.path(f"figure-sensitivity{tag}.png"))
     for key, png in sorted((figures or {}).items()):
         folder.path(f"figure-{key}{tag}.png").write_bytes(png)
     files = _sums(folder)
