@@ -11,7 +11,7 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.special import expit
 
 from lens_assets.lookup import load_models
-from lens_assets.science.completeness.continuous import MAG_KNOTS, fit, save_models
+from lens_assets.science.completeness.continuous import MAG_KNOTS, fit, models_of, save_models
 from lens_assets.science.errors import BadInput
 
 POINT = "fixed_0.5"
@@ -114,3 +114,11 @@ def test_the_same_surface_gives_the_same_model_and_no_support_gives_none(surface
     dark = replace(surface, members=surface.members.with_columns(pl.lit(None, pl.Float64).alias("injection_mag_r")))
     with pytest.raises(BadInput, match="lensed magnitude"):
         fit(dark, brightness=True)
+
+
+def test_a_release_carries_models_only_where_the_settings_ask_for_them(surface):
+    assert models_of(surface) == {}
+    asked = replace(surface, settings=surface.settings.model_copy(update={"model_draws": 2}))
+    found = models_of(asked)
+    assert sorted(found) == [p.name for p in surface.points]
+    assert all(len(f.model.draws) == 3 for f in found.values())

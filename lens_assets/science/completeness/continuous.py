@@ -119,6 +119,12 @@ def fit(surface: Surface, point: str = "default", *, draws: int = 100, brightnes
     return Fitted(Continuous(knots, grids), agreement, _reliability(held_out, found), further)
 
 
+def models_of(surface: Surface) -> dict[str, Fitted]:
+    """The models a release of ``surface`` carries, as its settings ask: of every operating point, or none."""
+    draws = surface.settings.model_draws
+    return {p.name: fit(surface, p.name, draws=draws) for p in surface.points} if draws else {}
+
+
 def save_models(path: str | Path, fitted: Mapping[str, Fitted]) -> None:
     """Write models by operating point as arrays (``np.load`` without pickle reads them); the same models, the same
     bytes. All must have the same knots."""

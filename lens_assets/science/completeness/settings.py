@@ -64,6 +64,9 @@ class Settings(BaseModel):
     min_false_alarms: int = Field(
         100, ge=1, description="False alarms the random galaxies must be expected to hold, or the gate is refused."
     )
+    model_draws: int = Field(
+        0, ge=0, description="Bootstrap replicates of the continuous model that a release carries; 0: no model."
+    )
     family_error: float = Field(0.01, gt=0, lt=1, description="Family-wise error of the physics checks (Holm).")
 
     @model_validator(mode="before")

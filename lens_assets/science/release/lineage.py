@@ -16,15 +16,15 @@ CITATION: dict[str, Any] = {
 _INPUT = re.compile(r"([A-Za-z0-9_]+)\[(.+)\]")
 
 
-def trace(store: Store, artefact: Artefact) -> dict[str, Any]:
-    """Every artefact that ``artefact`` depends on: its digest and what made it (code, settings, inputs), by
-    asset[partition].
+def trace(store: Store, *artefacts: Artefact) -> dict[str, Any]:
+    """Every artefact that ``artefacts`` depend on, and they themselves: its digest and what made it (code, settings,
+    inputs), by asset[partition].
 
     Follows what the manifests state, so an input that has since been replaced is listed with the digest that was
     used, and ``replaced`` says so. No time, host or run: the same content gives the same lineage.
     """
     found: dict[str, Any] = {}
-    waiting = [artefact]
+    waiting = list(artefacts)
     while waiting:
         one = waiting.pop()
         name = f"{one.asset}[{one.partition}]"
