@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from lens_assets.lookup import load
 from lens_assets.science.columns.release import RELEASE_SURFACE, TABLES
 from lens_assets.science.completeness.continuous import fit
 from lens_assets.science.errors import BadInput
+from lens_assets.science.release.card import _models
 from lens_assets.science.release.publish import ReleaseExistsError, publish, verify
 from lens_assets.science.release.sky import sky_of
 from lens_assets.science.release.write import write_release
@@ -243,5 +245,9 @@ def test_a_continuous_model_travels_with_the_release_and_never_replaces_the_tabl
         without.completeness(**where, model=True)
     with pytest.raises(ValueError, match=r"no continuous model at 'fixed_0\.5'"):
         f.completeness(**where, model=True, threshold="fixed_0.5")
-    assert "## Continuous model" in (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    card = (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    assert "## Continuous model" in card
+    assert "take the table" not in card
+    poor = replace(fitted, agreement={**fitted.agreement, "inside95": 0.79})
+    assert "At fpr_1e-3 the model leaves the table's 95 % interval" in "\n".join(_models({"fpr_1e-3": poor}))
     assert json.loads((tmp_path / "model" / "MODEL.json").read_text())["fpr_1e-3"]["n_cells"] == 28

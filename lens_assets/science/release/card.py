@@ -181,6 +181,10 @@ def _models(models: Mapping[str, Fitted] | None) -> list[str]:
         out.append(
             f"| {name} | {a['n_cells']} | {a['chi2']:.1f} | {a['edf']:.1f} | {a['inside68']:.2f} | {a['inside95']:.2f} |"
         )
+    poor = [name for name, fitted in sorted(models.items()) if fitted.agreement["inside95"] < 0.9]
+    if poor:
+        out += ["", f"At {', '.join(poor)} the model leaves the table's 95 % interval in more than a tenth of the cells: take "
+                "the table. Either the shape that is imposed is wrong, or few hosts serve many cells."]  # fmt: skip
     return out
 
 
