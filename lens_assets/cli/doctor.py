@@ -118,7 +118,11 @@ def java() -> Finding:
     """Java, for Spark."""
     path = shutil.which("java")
     if not path:
-        return Finding("note", "Java", "not found: the engine `spark` will not start (17 is needed: deploy/setup-java.sh; everything else works)")
+        return Finding(
+            "note",
+            "Java",
+            "not found: the engine `spark` will not start (17 is needed: deploy/setup-java.sh; everything else works)",
+        )
     text = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=20, check=False).stderr
     match = re.search(r'version "(\d+)', text)
     major = int(match.group(1)) if match else 0

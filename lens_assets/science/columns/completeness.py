@@ -249,8 +249,12 @@ PAIR_SCOPE = Column("pair_scope", pl.String(), "", "all: all shared injections; 
                     _S7)  # fmt: skip
 N_PAIRS = Column("n_pairs", pl.Int64(), "", "injections both surfaces share: same identity and host", _S7, lo=0,
                  ucd="meta.number")  # fmt: skip
-N_ONLY_A = Column("n_only_a", pl.Int64(), "", "of these, found in the first surface alone", _S7, lo=0, ucd="meta.number")
-N_ONLY_B = Column("n_only_b", pl.Int64(), "", "of these, found in the second surface alone", _S7, lo=0, ucd="meta.number")
+N_ONLY_A = Column(
+    "n_only_a", pl.Int64(), "", "of these, found in the first surface alone", _S7, lo=0, ucd="meta.number"
+)
+N_ONLY_B = Column(
+    "n_only_b", pl.Int64(), "", "of these, found in the second surface alone", _S7, lo=0, ucd="meta.number"
+)
 C_A = _fraction("completeness_a", "completeness of the first surface on the shared injections")
 C_B = _fraction("completeness_b", "completeness of the second surface on the shared injections")
 PAIRED = Column("paired_difference", pl.Float64(), "", "first minus second completeness, on the shared injections",
