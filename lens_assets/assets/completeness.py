@@ -92,6 +92,7 @@ def completeness_surface(
 
     def make(draft: Draft) -> None:
         grid = Grid.of(settings)
+        grid.check_injections(workspace.profile().injections)
         check_bins(workspace.profile().surveys, grid.psf.edges.tolist(), grid.depth.edges.tolist())
         injections = gating.with_observable(
             pl.concat([a.read() for a in injection_batch]),

@@ -1,21 +1,33 @@
 """Release: the citable directory, with everything that was measured and what it was measured with."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import dagster as dg
 import polars as pl
 
+from lens_assets import lookup
 from lens_assets.assets.completeness import of_hosts
 from lens_assets.assets.injections import variant_of
 from lens_assets.assets.stage import digests, of_table, renewing, stage
 from lens_assets.partitions import ALL, folder_key, surface_key
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.completeness.continuous import models_of
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.hashing import canonical
 from lens_assets.science.injections.priors import prior_set
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.release import lineage, publish, sky, write
-from lens_assets.science.storage import Artefact, Draft
+from lens_assets.science.storage import Artefact, Draft, sha256_file
 
 _PARTIAL = {"partial": True}
+
+
+def priors_of(variants: Sequence[str]) -> dict[str, Any]:
+    """What the injections of the primary variant (the first) were drawn from, and those of the others by name."""
+    drawn = {v.name: {"variant": v, "set": prior_set(v.prior_set)} for v in map(variant_of, variants)}
+    first = drawn.pop(variants[0])
+    return canonical({**first, **({"others": drawn} if drawn else {})})  # type: ignore[no-any-return]
 
 
 @dg.asset(
@@ -50,7 +62,8 @@ def release(
         raise FileNotFoundError(f"surfaces of the profile that are not there yet: {', '.join(missing)}")
     primary = f"{runs.detectors[0]}|{runs.variants[0]}"
     identity = {
-        "code": code_digest("release", "completeness", "columns/release.py"),
+        "code": code_digest("release", "completeness", "columns/release.py", "columns/completeness.py"),
+        "lookup": sha256_file(lookup.__file__),  # a copy of it is in the release
         "runs": runs,
         **digests(list(made_here.values()), realism, detector, conditions),
     }
@@ -58,20 +71,22 @@ def release(
     def make(draft: Draft) -> None:
         report = next(a for a in realism if wanted.get(a.partition) == primary)
         frozen = next(a for a in detector if a.partition == runs.detectors[0])
-        variant = variant_of(runs.variants[0])
+        surfaces = {name: Surface.load(a) for name, a in made_here.items()}
         columns = ["cell", "psfsize_r", "depth_r"]
         facts = write.write_release(
             draft,
-            {name: Surface.load(a) for name, a in made_here.items()},
+            surfaces,
             name=runs.release,
             version=runs.release_version,
             realism=report.json("report"),
-            priors=canonical({"variant": variant, "set": prior_set(variant.prior_set)}),
+            priors=priors_of(runs.variants),
             detector=canonical(frozen.json("spec")),
-            lineage=canonical(lineage.trace(workspace.store(), made_here[primary])),
+            lineage=canonical(lineage.trace(workspace.store(), *made_here.values())),
             citation=lineage.CITATION,
             primary=primary,
             conditions=of_hosts(conditions, workspace),
+            tiles={a.partition: of_hosts([a], workspace) for a in conditions},
+            models=models_of(surfaces[primary]),
             sky=sky.sky_of(pl.concat([a.scan().select(columns) for a in sweeps]).collect()),
         )
         draft.facts.update({k: v for k, v in facts.items() if k != "files"})

@@ -8,10 +8,12 @@ key is an error, not a typo that goes unnoticed.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lens_assets.science.completeness.grid import Grid
 from lens_assets.science.completeness.settings import Settings as CompletenessSettings
 from lens_assets.science.cutouts.settings import Settings as CutoutSettings
 from lens_assets.science.detectors.settings import Settings as DetectorSettings
@@ -61,6 +63,12 @@ class Profile(BaseModel):
     injections: InjectionSettings = InjectionSettings()
     realism: RealismSettings = RealismSettings()
     completeness: CompletenessSettings = CompletenessSettings()
+
+    @model_validator(mode="after")
+    def _injections_are_for_the_grid(self) -> Self:
+        """Hosts of another grid would fall between the cells of the surface's."""
+        Grid.of(self.completeness).check_injections(self.injections)
+        return self
 
 
 def profile_names() -> list[str]:
