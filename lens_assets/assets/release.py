@@ -62,7 +62,9 @@ def release(
         raise FileNotFoundError(f"surfaces of the profile that are not there yet: {', '.join(missing)}")
     primary = f"{runs.detectors[0]}|{runs.variants[0]}"
     identity = {
-        "code": code_digest("release", "completeness", "columns/release.py", "columns/completeness.py"),
+        "code": code_digest(
+            "release", "completeness", "columns/release.py", "columns/completeness.py", "columns/sensitivity.py"
+        ),
         "lookup": sha256_file(lookup.__file__),  # a copy of it is in the release
         "runs": runs,
         **digests(list(made_here.values()), realism, detector, conditions),

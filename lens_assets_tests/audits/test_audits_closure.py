@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from lens_assets.science.audits.closure import closure, summary
-from lens_assets.science.columns.completeness import CLOSURE
+from lens_assets.science.columns.audits import CLOSURE
 from lens_assets.science.errors import BadInput
 
 POINT = "fixed_0.5"

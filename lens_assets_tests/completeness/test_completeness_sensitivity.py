@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy.stats import binomtest
 
-from lens_assets.science.columns.completeness import BAND_CELLS, BAND_MARGINALS, PAIRS
+from lens_assets.science.columns.sensitivity import BAND_CELLS, BAND_MARGINALS, PAIRS
 from lens_assets.science.completeness.band_figure import band_figure
 from lens_assets.science.completeness.figures import save
 from lens_assets.science.completeness.paired import compare, mcnemar, sign_flip

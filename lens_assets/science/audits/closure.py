@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy.stats import beta, betabinom
 
-from lens_assets.science.columns.completeness import CLOSURE
+from lens_assets.science.columns.audits import CLOSURE
 from lens_assets.science.completeness.model import Surface, bounds, nulls
 from lens_assets.science.completeness.physics import holm
 from lens_assets.science.errors import BadInput

@@ -1,4 +1,4 @@
-"""Columns of the completeness surface, its marginals, checks and closure."""
+"""Columns of the completeness surface, its marginals and checks (bands and pairs: ``sensitivity``; closure: ``audits``)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import polars as pl
 
 from lens_assets.science.columns.registry import Column, Table
 
-_S7 = "science contract, section 7"
+S7 = "science contract, section 7"
 
 
 def _index(axis: str, what: str) -> Column:
     return Column(f"i_{axis}", pl.Int16(), "", f"index of the cell along {what}, from 0", "completeness.grid", lo=0)
 
 
-def _fraction(name: str, meaning: str, source: str = _S7) -> Column:
+def fraction(name: str, meaning: str, source: str = S7) -> Column:
     return Column(name, pl.Float64(), "", meaning, source, lo=0, hi=1, nullable=True, ucd="stat.probability")
 
 
-def _bounds(prefix: str, meaning: str, source: str) -> tuple[Column, ...]:
+def bounds(prefix: str, meaning: str, source: str) -> tuple[Column, ...]:
     return tuple(
         Column(
             f"{prefix}_{side}{level}",
@@ -73,9 +73,9 @@ CUT = Column(
     "detector evaluation",
     ucd="stat.param",
 )
-N = Column("n_injections", pl.Int64(), "", "injections in the cell", _S7, lo=0, ucd="meta.number")
-K = Column("n_found", pl.Int64(), "", "injections found", _S7, lo=0, ucd="meta.number")
-HOSTS = Column("n_unique_hosts", pl.Int64(), "", "distinct hosts among them", _S7, lo=0, ucd="meta.number")
+N = Column("n_injections", pl.Int64(), "", "injections in the cell", S7, lo=0, ucd="meta.number")
+K = Column("n_found", pl.Int64(), "", "injections found", S7, lo=0, ucd="meta.number")
+HOSTS = Column("n_unique_hosts", pl.Int64(), "", "distinct hosts among them", S7, lo=0, ucd="meta.number")
 N_EFF = Column(
     "n_effective",
     pl.Float64(),
@@ -86,14 +86,14 @@ N_EFF = Column(
     nullable=True,
     ucd="meta.number;stat.value",
 )
-C = _fraction("completeness", "found / injected, from raw counts; null where nothing was injected")
-BINOMIAL = _bounds(
+C = fraction("completeness", "found / injected, from raw counts; null where nothing was injected")
+BINOMIAL = bounds(
     "binomial",
     "Jeffreys posterior of the counts, hosts taken as independent",
     "Brown, Cai & DasGupta 2001, doi:10.1214/ss/1009213286",
 )
-HOST = _bounds("host", "beta-binomial over hosts, which allows for their reuse", "completeness.hostaware")
-TOTAL = _bounds(
+HOST = bounds("host", "beta-binomial over hosts, which allows for their reuse", "completeness.hostaware")
+TOTAL = bounds(
     "total",
     "host-aware, widened by the sampling error of the threshold: the published interval",
     "completeness.combine",
@@ -106,7 +106,7 @@ MEAN_SCORE = Column(
     pl.Float64(),
     "",
     "mean detector score of the cell's injections",
-    _S7,
+    S7,
     nullable=True,
     ucd="stat.value;stat.mean",
 )
@@ -115,7 +115,7 @@ MEAN_SNR = Column(
     pl.Float64(),
     "",
     "mean signal-to-noise of the injected arcs",
-    _S7,
+    S7,
     nullable=True,
     ucd="stat.snr;stat.mean",
 )
@@ -124,7 +124,7 @@ SUPPORT = Column(
     pl.String(),
     "",
     "supported, insufficient (fewer injections than asked for) or empty",
-    _S7,
+    S7,
     ucd="meta.code.qual",
 )
 
@@ -133,57 +133,57 @@ N_OBS = Column(
     pl.Int64(),
     "",
     "injections the detectability gate calls observable",
-    _S7,
+    S7,
     lo=0,
     nullable=True,
     ucd="meta.number",
 )
 K_OBS = Column(
-    "n_found_observable", pl.Int64(), "", "of these, found by the detector", _S7, lo=0, nullable=True, ucd="meta.number"
+    "n_found_observable", pl.Int64(), "", "of these, found by the detector", S7, lo=0, nullable=True, ucd="meta.number"
 )
 K_HIDDEN = Column(
     "n_found_unobservable",
     pl.Int64(),
     "",
     "found although the gate calls them unobservable",
-    _S7,
+    S7,
     lo=0,
     nullable=True,
     ucd="meta.number",
 )
-F_OBS = _fraction("observable_fraction", "share of injections that are observable in the data")
-F_COND = _fraction("conditional_completeness", "found / observable, among the observable")
-B_OBS = _bounds("observable", "of observable_fraction, beta-binomial over hosts", "completeness.hostaware")
-B_COND = _bounds("conditional", "of conditional_completeness, beta-binomial over hosts", "completeness.hostaware")
+F_OBS = fraction("observable_fraction", "share of injections that are observable in the data")
+F_COND = fraction("conditional_completeness", "found / observable, among the observable")
+B_OBS = bounds("observable", "of observable_fraction, beta-binomial over hosts", "completeness.hostaware")
+B_COND = bounds("conditional", "of conditional_completeness, beta-binomial over hosts", "completeness.hostaware")
 
-AXIS = Column("axis", pl.String(), "", "axis that is kept: theta_e, psf, depth, or all (none kept)", _S7)
-I_KEPT = Column("i_axis", pl.Int16(), "", "index along the kept axis; 0 where none is", _S7, lo=0)
+AXIS = Column("axis", pl.String(), "", "axis that is kept: theta_e, psf, depth, or all (none kept)", S7)
+I_KEPT = Column("i_axis", pl.Int16(), "", "index along the kept axis; 0 where none is", S7, lo=0)
 AT = Column(
     "axis_centre",
     pl.Float64(),
     "",
     "centre of the cell along the kept axis, in its unit; null where none is",
-    _S7,
+    S7,
     nullable=True,
 )
-WEIGHTING = Column("weighting", pl.String(), "", "how cells were weighted, in words", _S7)
-SHARE = _fraction("share_supported", "share of the weight that lies in supported cells; the value is for these alone")
+WEIGHTING = Column("weighting", pl.String(), "", "how cells were weighted, in words", S7)
+SHARE = fraction("share_supported", "share of the weight that lies in supported cells; the value is for these alone")
 
-OUTSIDE = _fraction("share_outside", "share of the survey outside the grid")
-EMPTY = _fraction("share_empty", "share of the survey in cells without injections")
-SCARCE = _fraction("share_insufficient", "share of the survey in cells with too few injections")
-BOUND_LO = _fraction("bound_lo", "completeness of the whole survey if nothing were found in its unsupported share")
-BOUND_HI = _fraction("bound_hi", "completeness of the whole survey if everything were found in its unsupported share")
+OUTSIDE = fraction("share_outside", "share of the survey outside the grid")
+EMPTY = fraction("share_empty", "share of the survey in cells without injections")
+SCARCE = fraction("share_insufficient", "share of the survey in cells with too few injections")
+BOUND_LO = fraction("bound_lo", "completeness of the whole survey if nothing were found in its unsupported share")
+BOUND_HI = fraction("bound_hi", "completeness of the whole survey if everything were found in its unsupported share")
 
-CHECK = Column("check_axis", pl.String(), "", "what should not lower the completeness: depth or arc brightness", _S7)
+CHECK = Column("check_axis", pl.String(), "", "what should not lower the completeness: depth or arc brightness", S7)
 SCOPE = Column(
-    "check_scope", pl.String(), "", "cell: one cell; theta_e: all cells of one theta_E (Mantel-Haenszel)", _S7
+    "check_scope", pl.String(), "", "cell: one cell; theta_e: all cells of one theta_E (Mantel-Haenszel)", S7
 )
-FROM = Column("step_from", pl.Float64(), "", "centre of the worse condition (shallower; fainter)", _S7)
-TO = Column("step_to", pl.Float64(), "", "centre of the better condition (deeper; brighter)", _S7)
-C_FROM = _fraction("completeness_from", "completeness in the worse condition")
-C_TO = _fraction("completeness_to", "completeness in the better condition")
-P = Column("p_value", pl.Float64(), "", "one-sided probability of a fall this large if there is none", _S7, lo=0, hi=1)
+FROM = Column("step_from", pl.Float64(), "", "centre of the worse condition (shallower; fainter)", S7)
+TO = Column("step_to", pl.Float64(), "", "centre of the better condition (deeper; brighter)", S7)
+C_FROM = fraction("completeness_from", "completeness in the worse condition")
+C_TO = fraction("completeness_to", "completeness in the better condition")
+P = Column("p_value", pl.Float64(), "", "one-sided probability of a fall this large if there is none", S7, lo=0, hi=1)
 P_HOLM = Column(
     "p_holm",
     pl.Float64(),
@@ -193,11 +193,11 @@ P_HOLM = Column(
     lo=0,
     hi=1,
 )
-VIOLATES = Column("violates", pl.Boolean(), "", "whether the fall is significant", _S7)
-WHERE_THETA = Column("at_theta_e", pl.Float64(), "arcsec", "theta_E of the cell; null for all", _S7, nullable=True)
-WHERE_PSF = Column("at_psf", pl.Float64(), "arcsec", "PSF FWHM of the cell; null for all", _S7, nullable=True)
+VIOLATES = Column("violates", pl.Boolean(), "", "whether the fall is significant", S7)
+WHERE_THETA = Column("at_theta_e", pl.Float64(), "arcsec", "theta_E of the cell; null for all", S7, nullable=True)
+WHERE_PSF = Column("at_psf", pl.Float64(), "arcsec", "PSF FWHM of the cell; null for all", S7, nullable=True)
 WHERE_DEPTH = Column(
-    "at_depth", pl.Float64(), "mag", "depth of the cell; null for all, and where depth is the step", _S7, nullable=True
+    "at_depth", pl.Float64(), "mag", "depth of the cell; null for all, and where depth is the step", S7, nullable=True
 )
 
 INJECTION = Column("injection", pl.String(), "", "injection_id", "injections", ucd="meta.id")
@@ -223,200 +223,35 @@ SOURCE_R = Column("injection_source_mag_r", pl.Float64(), "mag", "unlensed r mag
 BETA = Column("injection_beta", pl.Float64(), "", "source offset in units of theta_E", "injections", lo=0, nullable=True,
               ucd="pos.angDistance;arith.ratio")  # fmt: skip
 OBSERVABLE = Column(
-    "injection_observable", pl.Boolean(), "", "what the detectability gate says", _S7, nullable=True, ucd="meta.code"
+    "injection_observable", pl.Boolean(), "", "what the detectability gate says", S7, nullable=True, ucd="meta.code"
 )
 
 TILE_WEIGHTED = Column("tile", pl.String(), "", "tile the weights are of; * is the footprint", "DR10 sweeps",
                        variant="weights of a surface")  # fmt: skip
-AXIS_LO = Column("axis_lo", pl.Float64(), "", "lower edge of the bin, in the axis's unit; null for a class", _S7,
+AXIS_LO = Column("axis_lo", pl.Float64(), "", "lower edge of the bin, in the axis's unit; null for a class", S7,
                  nullable=True)  # fmt: skip
-AXIS_HI = Column("axis_hi", pl.Float64(), "", "upper edge of the bin; null for a class", _S7, nullable=True)
-AXIS_CLASS = Column("axis_class", pl.String(), "", "class along an axis of classes (TYPE); null for a bin", _S7,
+AXIS_HI = Column("axis_hi", pl.Float64(), "", "upper edge of the bin; null for a class", S7, nullable=True)
+AXIS_CLASS = Column("axis_class", pl.String(), "", "class along an axis of classes (TYPE); null for a bin", S7,
                     nullable=True)  # fmt: skip
 
-FAMILY = Column("band_family", pl.String(), "", "what the surfaces differ in: variants, detectors, or all", _S7)
-N_SURFACES = Column("n_surfaces", pl.Int64(), "", "surfaces with a value here", _S7, lo=0, ucd="meta.number")
-LOWEST = _fraction("band_lowest", "lowest completeness of any surface of the family")
-MEDIAN = _fraction("band_median", "median completeness of the surfaces of the family")
-HIGHEST = _fraction("band_highest", "highest completeness of any surface of the family")
-LOWEST_NAME = Column("lowest_surface", pl.String(), "", "surface with the lowest completeness; null without a value", _S7,
-                     nullable=True, ucd="meta.id")  # fmt: skip
-HIGHEST_NAME = Column("highest_surface", pl.String(), "", "surface with the highest completeness", _S7, nullable=True,
-                      ucd="meta.id")  # fmt: skip
-SURFACE_A = Column("surface_a", pl.String(), "", "first surface of the pair", _S7, ucd="meta.id")
-SURFACE_B = Column("surface_b", pl.String(), "", "second surface of the pair", _S7, ucd="meta.id")
-PAIR_SCOPE = Column("pair_scope", pl.String(), "", "all: all shared injections; theta_e: of one theta_E; cell: one cell",
-                    _S7)  # fmt: skip
-N_PAIRS = Column("n_pairs", pl.Int64(), "", "injections both surfaces share: same identity and host", _S7, lo=0,
-                 ucd="meta.number")  # fmt: skip
-N_ONLY_A = Column(
-    "n_only_a", pl.Int64(), "", "of these, found in the first surface alone", _S7, lo=0, ucd="meta.number"
-)
-N_ONLY_B = Column(
-    "n_only_b", pl.Int64(), "", "of these, found in the second surface alone", _S7, lo=0, ucd="meta.number"
-)
-C_A = _fraction("completeness_a", "completeness of the first surface on the shared injections")
-C_B = _fraction("completeness_b", "completeness of the second surface on the shared injections")
-PAIRED = Column("paired_difference", pl.Float64(), "", "first minus second completeness, on the shared injections",
-                "completeness.paired", lo=-1, hi=1, nullable=True, ucd="stat.probability;arith.diff")  # fmt: skip
-B_PAIRED = tuple(
-    Column(c.name, c.dtype, c.unit, c.meaning, c.source, lo=-1, hi=1, nullable=True, ucd=c.ucd)
-    for c in _bounds("paired", "of paired_difference", "Bonett & Price 2012, doi:10.3102/1076998611411915")
-)
-PAIRED_METHOD = Column("paired_method", pl.String(), "", "how the interval of the difference was made",
-                       "completeness.paired", ucd="meta.note")  # fmt: skip
-P_PAIRED = tuple(
-    Column(name, pl.Float64(), "", meaning, source, lo=0, hi=1, nullable=True, ucd="stat.probability")
-    for name, meaning, source in (
-        ("p_mcnemar", "two-sided exact probability of so uneven a split of the discordant injections", "McNemar 1947"),
-        ("p_host", "the same with hosts as units: exact sign-flip test over hosts", "completeness.paired"),
-        ("p_mcnemar_holm", "p_mcnemar after Holm's allowance for all pairs and places of the scope", "Holm 1979"),
-        ("p_host_holm", "p_host after Holm's allowance", "Holm 1979"),
-    )
-)
-DIFFERS = Column("differs", pl.Boolean(), "", "whether both adjusted probabilities are below the family error", _S7)
-
-LEVEL = Column(
-    "closure_level", pl.String(), "", "all: all lenses; theta_e: all conditions of one theta_E; cell: one cell", _S7
-)
-N_TRUE = Column("n_true_lenses", pl.Int64(), "", "true lenses in supported cells", "truth audit", lo=0)
-K_TRUE = Column("n_true_found", pl.Int64(), "", "of these, found", "truth audit", lo=0)
-N_OUT = Column(
-    "n_true_unsupported", pl.Int64(), "", "true lenses outside the grid or in unsupported cells", "truth audit", lo=0
-)
-C_TRUE = _fraction("true_completeness", "found / true lenses", "truth audit")
-B_TRUE = _bounds("true", "of true_completeness, Jeffreys", "Brown, Cai & DasGupta 2001")
-C_PRED = _fraction("predicted_completeness", "the surface at the true lenses' own cells", "truth audit")
-B_PRED = _bounds("predicted", "of predicted_completeness", "truth audit")
-DIFFERENCE = Column(
-    "difference", pl.Float64(), "", "true minus predicted completeness", "truth audit", lo=-1, hi=1, nullable=True
-)
-INSIDE68 = Column(
-    "inside68", pl.Boolean(), "", "found count inside the 68 % predictive interval", "truth audit", nullable=True
-)
-INSIDE95 = Column(
-    "inside95", pl.Boolean(), "", "found count inside the 95 % predictive interval", "truth audit", nullable=True
-)
-P_CLOSURE = Column(
-    "p_closure",
-    pl.Float64(),
-    "",
-    "two-sided mid-p of the found count under the surface",
-    "truth audit",
-    lo=0,
-    hi=1,
-    nullable=True,
-)
-
 COLUMNS: tuple[Column, ...] = (
-    I_THETA,
-    I_PSF,
-    I_DEPTH,
-    CELL_THETA,
-    CELL_PSF,
-    CELL_DEPTH,
-    POINT,
-    CUT,
-    N,
-    K,
-    HOSTS,
-    N_EFF,
-    C,
-    *BINOMIAL,
-    *HOST,
-    *TOTAL,
-    TOTAL_METHOD,
-    MEAN_SCORE,
-    MEAN_SNR,
-    SUPPORT,
-    N_OBS,
-    K_OBS,
-    K_HIDDEN,
-    F_OBS,
-    F_COND,
-    *B_OBS,
-    *B_COND,
-    AXIS,
-    I_KEPT,
-    AT,
-    WEIGHTING,
-    SHARE,
-    OUTSIDE,
-    EMPTY,
-    SCARCE,
-    BOUND_LO,
-    BOUND_HI,
-    CHECK,
-    SCOPE,
-    FROM,
-    TO,
-    C_FROM,
-    C_TO,
-    P,
-    P_HOLM,
-    VIOLATES,
-    WHERE_THETA,
-    WHERE_PSF,
-    WHERE_DEPTH,
-    INJECTION,
-    HOST_ID,
-    HOST_TYPE,
-    SCORE,
-    SNR,
-    MAG,
-    HOST_PSF,
-    HOST_DEPTH,
-    SOURCE_R,
-    BETA,
-    OBSERVABLE,
-    TILE_WEIGHTED,
-    AXIS_LO,
-    AXIS_HI,
-    AXIS_CLASS,
-    FAMILY,
-    N_SURFACES,
-    LOWEST,
-    MEDIAN,
-    HIGHEST,
-    LOWEST_NAME,
-    HIGHEST_NAME,
-    SURFACE_A,
-    SURFACE_B,
-    PAIR_SCOPE,
-    N_PAIRS,
-    N_ONLY_A,
-    N_ONLY_B,
-    C_A,
-    C_B,
-    PAIRED,
-    *B_PAIRED,
-    PAIRED_METHOD,
-    *P_PAIRED,
-    DIFFERS,
-    LEVEL,
-    N_TRUE,
-    K_TRUE,
-    N_OUT,
-    C_TRUE,
-    *B_TRUE,
-    C_PRED,
-    *B_PRED,
-    DIFFERENCE,
-    INSIDE68,
-    INSIDE95,
-    P_CLOSURE,
-)
+    I_THETA, I_PSF, I_DEPTH, CELL_THETA, CELL_PSF, CELL_DEPTH, POINT, CUT, N, K, HOSTS, N_EFF, C, *BINOMIAL, *HOST,
+    *TOTAL, TOTAL_METHOD, MEAN_SCORE, MEAN_SNR, SUPPORT, N_OBS, K_OBS, K_HIDDEN, F_OBS, F_COND, *B_OBS, *B_COND, AXIS,
+    I_KEPT, AT, WEIGHTING, SHARE, OUTSIDE, EMPTY, SCARCE, BOUND_LO, BOUND_HI, CHECK, SCOPE, FROM, TO, C_FROM, C_TO, P,
+    P_HOLM, VIOLATES, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, INJECTION, HOST_ID, HOST_TYPE, SCORE, SNR, MAG, HOST_PSF,
+    HOST_DEPTH, SOURCE_R, BETA, OBSERVABLE, TILE_WEIGHTED, AXIS_LO, AXIS_HI, AXIS_CLASS,
+)  # fmt: skip
 
-_CELL = (I_THETA, I_PSF, I_DEPTH)
-_CENTRES = (CELL_THETA, CELL_PSF, CELL_DEPTH)
+CELL = (I_THETA, I_PSF, I_DEPTH)
+CENTRES = (CELL_THETA, CELL_PSF, CELL_DEPTH)
 
 SURFACE = Table(
     "completeness_cells",
     "one cell of the grid at one operating point; empty cells are rows too",
     (
         POINT,
-        *_CELL,
-        *_CENTRES,
+        *CELL,
+        *CENTRES,
         CUT,
         N,
         K,
@@ -436,7 +271,7 @@ SURFACE = Table(
 TWO_FACTOR = Table(
     "completeness_two_factor",
     "one cell at one operating point: observable fraction x conditional completeness",
-    (POINT, *_CELL, *_CENTRES, N, K, N_OBS, K_OBS, K_HIDDEN, F_OBS, *B_OBS, F_COND, *B_COND, SUPPORT),
+    (POINT, *CELL, *CENTRES, N, K, N_OBS, K_OBS, K_HIDDEN, F_OBS, *B_OBS, F_COND, *B_COND, SUPPORT),
     ("operating_point", "i_theta", "i_psf", "i_depth"),
 )
 MARGINALS = Table(
@@ -466,28 +301,6 @@ OPTIONAL = Table(
     ),
     ("operating_point", "weighting", "axis", "i_axis"),
 )  # fmt: skip
-_BAND = (N_SURFACES, LOWEST, MEDIAN, HIGHEST, LOWEST_NAME, HIGHEST_NAME, C, *TOTAL)
-BAND_CELLS = Table(
-    "completeness_band_cells",
-    "one cell at one operating point: the range of the surfaces of a family, and the reference's own value",
-    (FAMILY, POINT, *_CELL, *_CENTRES, *_BAND),
-    ("band_family", "operating_point", "i_theta", "i_psf", "i_depth"),
-)
-BAND_MARGINALS = Table(
-    "completeness_band_marginals",
-    "one value along one axis at one operating point: the range of the surfaces of a family",
-    (FAMILY, POINT, WEIGHTING, AXIS, I_KEPT, AT, *_BAND),
-    ("band_family", "operating_point", "weighting", "axis", "i_axis"),
-)
-PAIRS = Table(
-    "completeness_pairs",
-    "two surfaces on the injections they share, over all of them, at one theta_E, or in one cell",
-    (
-        POINT, PAIR_SCOPE, SURFACE_A, SURFACE_B, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, N_PAIRS, HOSTS, N_ONLY_A, N_ONLY_B,
-        C_A, C_B, PAIRED, *B_PAIRED, PAIRED_METHOD, *P_PAIRED, DIFFERS,
-    ),
-    ("operating_point", "pair_scope", "surface_a", "surface_b", "at_theta_e", "at_psf", "at_depth"),
-)  # fmt: skip
 PHYSICS = Table(
     "completeness_physics",
     "one step towards a better condition: does the completeness fall?",
@@ -497,19 +310,10 @@ PHYSICS = Table(
 MEMBERS = Table(
     "completeness_members",
     "one injection of the surface: the way from a cell to what it was counted from",
-    (*_CELL, INJECTION, HOST_ID, HOST_TYPE, HOST_PSF, HOST_DEPTH, SCORE, SNR, MAG, SOURCE_R, BETA, OBSERVABLE),
+    (*CELL, INJECTION, HOST_ID, HOST_TYPE, HOST_PSF, HOST_DEPTH, SCORE, SNR, MAG, SOURCE_R, BETA, OBSERVABLE),
     ("i_theta", "i_psf", "i_depth", "injection"),
 )
-CLOSURE = Table(
-    "completeness_closure",
-    "true against predicted completeness: of all true lenses, of one theta_E, or of one cell",
-    (
-        POINT, LEVEL, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, N_TRUE, K_TRUE, N_OUT, C_TRUE, *B_TRUE, C_PRED, *B_PRED,
-        DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE,
-    ),
-    ("operating_point", "closure_level", "at_theta_e", "at_psf", "at_depth"),
-)  # fmt: skip
 
 TABLES: tuple[Table, ...] = (
-    SURFACE, TWO_FACTOR, MARGINALS, SURVEY, TILES, OPTIONAL, BAND_CELLS, BAND_MARGINALS, PAIRS, PHYSICS, MEMBERS, CLOSURE,
+    SURFACE, TWO_FACTOR, MARGINALS, SURVEY, TILES, OPTIONAL, PHYSICS, MEMBERS,
 )  # fmt: skip

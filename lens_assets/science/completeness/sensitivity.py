@@ -22,7 +22,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from lens_assets.science.columns.completeness import BAND_CELLS, BAND_MARGINALS, PAIRS
+from lens_assets.science.columns.sensitivity import BAND_CELLS, BAND_MARGINALS, PAIRS
 from lens_assets.science.completeness.marginals import standard, survey_weighted
 from lens_assets.science.completeness.model import LEVELS, Surface, bounds
 from lens_assets.science.completeness.paired import NAME, compare

@@ -18,8 +18,9 @@ import yaml
 
 from lens_assets import lookup
 from lens_assets.science.columns import release as columns
-from lens_assets.science.columns.completeness import BAND_CELLS, BAND_MARGINALS, PAIRS, TILES
+from lens_assets.science.columns.completeness import TILES
 from lens_assets.science.columns.registry import Table
+from lens_assets.science.columns.sensitivity import BAND_CELLS, BAND_MARGINALS, PAIRS
 from lens_assets.science.completeness import figures as drawing
 from lens_assets.science.completeness.band_figure import band_figure
 from lens_assets.science.completeness.continuous import Fitted, save_models
