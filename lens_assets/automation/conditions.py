@@ -12,6 +12,8 @@ chosen; it does not start the rest of the menu.
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 _C = dg.AutomationCondition
@@ -19,12 +21,24 @@ _C = dg.AutomationCondition
 PARTIAL = dg.AssetSelection.assets("injection_batch")
 """Inputs of which a part is enough: a profile may inject at some of the grid's Einstein radii only."""
 
+_BUSY = _C.in_progress() | _C.will_be_requested()
+
+
+def _above(levels: int) -> dg.AutomationCondition[Any]:
+    """Something up to so many steps above is being made, or will be: what hangs on it by two ways must not be made of one
+    new and one old input."""
+    found = _C.any_deps_match(_BUSY)
+    for _ in range(levels - 1):
+        found = _C.any_deps_match(_BUSY | found)
+    return found
+
+
 RENEW = (
     (_C.newly_missing() | _C.any_deps_match(_C.data_version_changed()).with_label("an input has new content"))
     .since_last_handled()
     .with_label("new, or an input has new content")
     & (~_C.any_deps_missing().ignore(PARTIAL)).with_label("all inputs are there")
-    & (~_C.any_deps_in_progress()).with_label("no input is being made")
+    & (~_above(2)).with_label("no input is being made, nor what it is made of")
     & ~_C.in_progress()
     & _C.all_deps_blocking_checks_passed()
 ).with_label("renew")

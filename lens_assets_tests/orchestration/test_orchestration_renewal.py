@@ -178,3 +178,42 @@ def test_of_injection_batches_a_part_is_enough_of_other_inputs_all_must_be_there
         found = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
         cursor = found.cursor
     assert (found.total_requested > 0) is asked
+
+
+def test_what_hangs_on_a_change_by_a_short_and_a_long_way_waits_for_the_long_one(instance):
+    """start -> one -> two -> end and start -> end: an end made of the new start and the old two would be wrong."""
+    start = dg.AssetSpec("start")
+    made: dict[str, int] = {"one": 0, "two": 0, "end": 0}
+
+    def asset(name: str, *deps: str) -> dg.AssetsDefinition:
+        @dg.asset(name=name, deps=list(deps), automation_condition=RENEW)
+        def body():
+            made[name] += 1
+            return dg.MaterializeResult(data_version=dg.DataVersion(f"{name} {made[name]}"))
+
+        return body
+
+    defs = dg.Definitions(assets=[start, asset("one", "start"), asset("two", "one"), asset("end", "start", "two")])
+    job = defs.resolve_implicit_global_asset_job_def()
+    cursor, asked = None, []
+
+    def arrive(version: str) -> None:
+        instance.report_runless_asset_event(dg.AssetMaterialization("start", tags={"dagster/data_version": version}))
+
+    def tick() -> set[str]:
+        nonlocal cursor
+        found = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
+        cursor = found.cursor
+        names = {n for n in made if found.get_num_requested(dg.AssetKey(n))}
+        for name in sorted(names):
+            job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(name)])
+        return names
+
+    arrive("1")
+    for name in made:
+        job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(name)])
+    for _ in range(6):
+        tick()
+    arrive("2")
+    asked = [tick() for _ in range(5)]
+    assert [a for a in asked if a] == [{"one"}, {"two"}, {"end"}]
