@@ -141,6 +141,15 @@ def run_tile(
     raise AssertionError("unreachable")
 
 
+def run_tile_apart(asset: str, tile: str, place: Place, *, force: bool = False) -> TileReport:
+    """As :func:`run_tile`, in a worker process that does nothing else: afterwards it holds no path of the store's cache, so
+    that the cache of a machine that makes many tiles keeps its bound."""
+    report = run_tile(asset, tile, place, force=force)
+    if report.ok:
+        place.open().store.release()
+    return report
+
+
 def _may_pass(fault: Exception) -> bool:
     """Whether storage failed, in a way that another try may not."""
     if type(fault).__module__.startswith("botocore"):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
-from lens_assets.science.engines.kernels import run_tile
+from lens_assets.science.engines.kernels import run_tile, run_tile_apart
 from lens_assets.science.engines.place import Place
 from lens_assets.science.engines.report import TileReport
 
@@ -48,4 +48,4 @@ def _limit(threads: int) -> None:
 
 
 def _work(asset: str, tile: str, place: str, force: bool) -> str:
-    return run_tile(asset, tile, Place.model_validate_json(place), force=force).to_json()
+    return run_tile_apart(asset, tile, Place.model_validate_json(place), force=force).to_json()

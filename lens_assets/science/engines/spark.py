@@ -118,9 +118,9 @@ class TileWork:
         self.asset, self.place, self.force = asset, place.model_dump_json(), force
 
     def __call__(self, tile: str) -> str:
-        from lens_assets.science.engines.kernels import run_tile
+        from lens_assets.science.engines.kernels import run_tile_apart
 
-        return run_tile(self.asset, tile, Place.model_validate_json(self.place), force=self.force).to_json()
+        return run_tile_apart(self.asset, tile, Place.model_validate_json(self.place), force=self.force).to_json()
 
 
 def in_spark(
