@@ -40,13 +40,14 @@ def closure(
     Parameters
     ----------
     truth_lenses : one row a true lens: ``theta_e`` (arcsec), ``psfsize_r`` (arcsec), ``depth_r`` (AB mag), ``score``.
-    A lens
-        that was never scored (not in the catalogue, a rejected stamp) has a null score and counts as not found.
+        A lens that was never scored (not in the catalogue, a rejected stamp) has a null score and counts as not found.
     threshold : operating point; ``default`` is the surface's own.
 
-    Returns ------- Rows of level ``all``, ``theta_e`` (all cells of one theta_E) and ``cell`` (at least
-    ``min_per_cell`` lenses). Lenses outside the grid in PSF or depth, or in unsupported cells, are counted in
-    ``n_true_unsupported``, not compared; lenses outside it in theta_E belong to no row.
+    Returns
+    -------
+    Rows of level ``all``, ``theta_e`` (all cells of one theta_E) and ``cell`` (at least ``min_per_cell`` lenses).
+    Lenses outside the grid in PSF or depth, or in unsupported cells, are counted in ``n_true_unsupported``, not
+    compared; lenses outside it in theta_E belong to no row.
     """
     for column in ("theta_e", "psfsize_r", "depth_r", "score"):
         if column not in truth_lenses.columns:

@@ -73,7 +73,10 @@ def _cards(report: QualityReport) -> str:
             f"{len(facts['red'])} red, {len(facts['yellow'])} yellow",
             f"of {report.shortcuts.height} features that separate",
         ),
-        (number(noise["auc"]), f"AUC of the noise alone: {noise['verdict']}"),
+        (
+            number(noise["auc"]),
+            f"AUC of the noise alone ({number(noise['lo68'])} to {number(noise['hi68'])}, n {noise['n']:,}): {noise['verdict']}",
+        ),
         (f"{across:,}", "pairs of stamps shared between train, val and test"),
     ]
     return (

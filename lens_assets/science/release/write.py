@@ -74,8 +74,7 @@ def write_release(
     several).
     realism : the report the primary surface's verdict was made from, or ``None`` where realism was not measured.
     priors, detector : what the injections were drawn from, and the frozen detector's specification; written out, and
-    their
-        digests put into the header.
+        their digests put into the header.
     lineage : from this release back to its inputs (asset -> digest and so on), as the caller tracks it.
     citation : ``title``, ``authors`` (list of mappings as in CFF 1.2), optional ``license``, ``abstract``, ``doi``,
     ``url``.
