@@ -4,8 +4,7 @@ import dagster as dg
 import polars as pl
 
 from lens_assets.assets.detectors import SCORING
-from lens_assets.assets.negatives import markdown
-from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, DETECTOR_OF_SURFACE, SAME, SURFACE
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.audits import closure as audit

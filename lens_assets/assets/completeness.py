@@ -4,8 +4,7 @@ import dagster as dg
 import polars as pl
 
 from lens_assets.assets.detectors import stamps_of
-from lens_assets.assets.negatives import markdown
-from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR_OF_SURFACE, SAME, SURFACE
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.completeness import figures, gating, marginals
@@ -23,8 +22,12 @@ GROUP = "completeness"
 
 def of_hosts(conditions: list[Artefact], workspace: Workspace) -> pl.DataFrame:
     """Occupancy of the conditions by objects of the TYPEs that are searched (stars host no lens)."""
-    types = load_selection(workspace.profile().negatives.selection).types.negative
-    return pl.concat([a.read() for a in conditions]).filter(pl.col("type").is_in(list(types)))
+    return pl.concat([a.read() for a in conditions]).filter(pl.col("type").is_in(types_searched(workspace)))
+
+
+def types_searched(workspace: Workspace) -> list[str]:
+    """The TYPEs of the profile's negatives."""
+    return list(load_selection(workspace.profile().negatives.selection).types.negative)
 
 
 @dg.asset(
@@ -56,7 +59,7 @@ def detectability(
 
 
 @dg.asset(
-    **renewing(GROUP, {"python", "scipy", "matplotlib"}),
+    **renewing(GROUP, {"python", "scipy", "matplotlib"}, partial=("injection_batch",)),
     partitions_def=SURFACE,
     ins={
         "injection_scores": dg.AssetIn(partition_mapping=SAME),
@@ -87,6 +90,7 @@ def completeness_surface(
     identity = {
         "code": code_digest("completeness", "columns/completeness.py"),
         "settings": settings,
+        "types": types_searched(workspace),
         **digests(injection_scores, realism, injection_batch, evaluation, detectability, conditions),
     }
 

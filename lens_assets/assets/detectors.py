@@ -3,8 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from lens_assets.assets.negatives import markdown
-from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, DETECTOR, SAME
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.columns.detectors import SCORES

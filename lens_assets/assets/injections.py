@@ -4,8 +4,7 @@ import dagster as dg
 import polars as pl
 
 from lens_assets.assets.detectors import GPU, SCORING, stamps_of
-from lens_assets.assets.negatives import markdown
-from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import (
     ALL,
     BATCH,
@@ -109,7 +108,7 @@ def injection_batch(
 
 
 @dg.asset(
-    **renewing(GROUP, {"python", "pytorch", "parquet"}, pool=GPU, chosen=True),
+    **renewing(GROUP, {"python", "pytorch", "parquet"}, pool=GPU, chosen=True, partial=("injection_batch",)),
     partitions_def=SURFACE,
     ins={
         "detector": dg.AssetIn(partition_mapping=DETECTOR_OF_SURFACE),

@@ -1,9 +1,8 @@
 """Negatives: the pool of non-lenses with its attrition table, and the stratified sample drawn from it."""
 
 import dagster as dg
-import polars as pl
 
-from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.assets.tiles import TileEvents, make_tiles
 from lens_assets.partitions import ALL, SAME, TILE
 from lens_assets.resources.workspace import Workspace
@@ -58,10 +57,3 @@ def negative_sample(
             "strata": dg.MetadataValue.md(markdown(made.read("strata"))),
         },
     )
-
-
-def markdown(frame: pl.DataFrame) -> str:
-    """A table as Markdown for the UI."""
-    with pl.Config(tbl_formatting="MARKDOWN", tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True) as c:
-        c.set_tbl_rows(200).set_tbl_cols(30).set_fmt_str_lengths(80).set_tbl_width_chars(400)
-        return str(frame)

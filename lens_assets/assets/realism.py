@@ -7,8 +7,7 @@ import polars as pl
 
 from lens_assets.assets.detectors import SCORING, stamps_of
 from lens_assets.assets.injections import ENGINE, variant_of
-from lens_assets.assets.negatives import markdown
-from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR_OF_SURFACE, SURFACE
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.completeness.detectability import GateSpec
@@ -22,7 +21,7 @@ GROUP = "realism"
 
 
 @dg.asset(
-    **renewing(GROUP, {"python", "scikitlearn", "matplotlib"}),
+    **renewing(GROUP, {"python", "scikitlearn", "matplotlib"}, partial=("injection_batch",)),
     partitions_def=SURFACE,
     ins={
         "detector": dg.AssetIn(partition_mapping=DETECTOR_OF_SURFACE),

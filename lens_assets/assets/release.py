@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from lens_assets import lookup
-from lens_assets.assets.completeness import of_hosts
+from lens_assets.assets.completeness import of_hosts, types_searched
 from lens_assets.assets.injections import variant_of
 from lens_assets.assets.stage import digests, of_table, renewing, stage
 from lens_assets.partitions import ALL, folder_key, surface_key
@@ -31,7 +31,9 @@ def priors_of(variants: Sequence[str]) -> dict[str, Any]:
 
 
 @dg.asset(
-    **renewing("release", {"python", "fits", "parquet"}),
+    **renewing(
+        "release", {"python", "fits", "parquet"}, chosen=True, partial=("completeness_surface", "realism", "detector")
+    ),
     ins={
         "completeness_surface": dg.AssetIn(partition_mapping=ALL, metadata=_PARTIAL),
         "realism": dg.AssetIn(partition_mapping=ALL, metadata=_PARTIAL),
@@ -61,18 +63,19 @@ def release(
     if missing:
         raise FileNotFoundError(f"surfaces of the profile that are not there yet: {', '.join(missing)}")
     primary = f"{runs.detectors[0]}|{runs.variants[0]}"
+    report = next(a for a in realism if wanted.get(a.partition) == primary)
+    frozen = next(a for a in detector if a.partition == runs.detectors[0])
     identity = {
         "code": code_digest(
             "release", "completeness", "columns/release.py", "columns/completeness.py", "columns/sensitivity.py"
         ),
         "lookup": sha256_file(lookup.__file__),  # a copy of it is in the release
         "runs": runs,
-        **digests(list(made_here.values()), realism, detector, conditions),
+        "types": types_searched(workspace),
+        **digests(list(made_here.values()), report, frozen, conditions, sweeps),
     }
 
     def make(draft: Draft) -> None:
-        report = next(a for a in realism if wanted.get(a.partition) == primary)
-        frozen = next(a for a in detector if a.partition == runs.detectors[0])
         surfaces = {name: Surface.load(a) for name, a in made_here.items()}
         columns = ["cell", "psfsize_r", "depth_r"]
         facts = write.write_release(

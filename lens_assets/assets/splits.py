@@ -2,8 +2,7 @@
 
 import dagster as dg
 
-from lens_assets.assets.negatives import markdown
-from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.negatives.selection import load_selection
 from lens_assets.science.provenance import code_digest

@@ -11,33 +11,51 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
-from lens_assets.automation.conditions import RENEW, RENEW_CHOSEN
+from lens_assets.automation.conditions import renewal
 from lens_assets.partitions import folder_key
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.columns.tables import table_of
 from lens_assets.science.engines.recognise import digests, ensure
 from lens_assets.science.storage import Artefact, Draft
 
-__all__ = ["FORCE_TAG", "OWNERS", "column_schema", "describe", "digests", "forced", "of_table", "renewing", "stage"]
+__all__ = [
+    "FORCE_TAG",
+    "OWNERS",
+    "column_schema",
+    "describe",
+    "digests",
+    "forced",
+    "markdown",
+    "of_table",
+    "renewing",
+    "stage",
+]
 
 FORCE_TAG = "lens_assets/force"
 OWNERS = ["team:lens-assets"]
 
 
 def renewing(
-    group: str, kinds: set[str], *, pool: str | None = None, code_version: str = "1", chosen: bool = False
+    group: str,
+    kinds: set[str],
+    *,
+    pool: str | None = None,
+    code_version: str = "1",
+    chosen: bool = False,
+    partial: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """What every asset of ours has in common, as keyword arguments of ``dg.asset``.
 
-    ``chosen``: its partitions are a menu, of which only what was asked for once is renewed.
+    ``chosen`` and ``partial``: see :func:`~lens_assets.automation.conditions.renewal`.
     """
     return {
         "group_name": group,
         "kinds": kinds,
         "owners": OWNERS,
         "code_version": code_version,
-        "automation_condition": RENEW_CHOSEN if chosen else RENEW,
+        "automation_condition": renewal(chosen=chosen, partial=partial),
         "io_manager_key": "artefacts",
         "pool": pool,
     }
@@ -110,3 +128,10 @@ def column_schema(table: str) -> dg.TableSchema:
 def of_table(table: str, file: str = "data") -> dict[str, Any]:
     """Definition metadata of an asset whose file ``<file>.parquet`` is the registered table ``table``."""
     return {"dagster/column_schema": column_schema(table), "table": table, "file": file}
+
+
+def markdown(frame: pl.DataFrame) -> str:
+    """A table as Markdown for the UI."""
+    with pl.Config(tbl_formatting="MARKDOWN", tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True) as c:
+        c.set_tbl_rows(200).set_tbl_cols(30).set_fmt_str_lengths(80).set_tbl_width_chars(400)
+        return str(frame)

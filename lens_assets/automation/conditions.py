@@ -18,9 +18,6 @@ import dagster as dg
 
 _C = dg.AutomationCondition
 
-PARTIAL = dg.AssetSelection.assets("injection_batch")
-"""Inputs of which a part is enough: a profile may inject at some of the grid's Einstein radii only."""
-
 _BUSY = _C.in_progress() | _C.will_be_requested()
 
 
@@ -33,15 +30,29 @@ def _above(levels: int) -> dg.AutomationCondition[Any]:
     return found
 
 
-RENEW = (
-    (_C.newly_missing() | _C.any_deps_match(_C.data_version_changed()).with_label("an input has new content"))
-    .since_last_handled()
-    .with_label("new, or an input has new content")
-    & (~_C.any_deps_missing().ignore(PARTIAL)).with_label("all inputs are there")
-    & (~_above(2)).with_label("no input is being made, nor what it is made of")
-    & ~_C.in_progress()
-    & _C.all_deps_blocking_checks_passed()
-).with_label("renew")
+def renewal(*, chosen: bool = False, partial: tuple[str, ...] = ()) -> dg.AutomationCondition[Any]:
+    """The condition of an asset.
 
-RENEW_CHOSEN = ((~_C.missing()).with_label("somebody asked for it before") & RENEW).with_label("renew what was chosen")
-"""For assets whose partitions are a menu (recipes, variants, their combinations)."""
+    ``chosen``: its partitions are a menu (:data:`RENEW_CHOSEN`). ``partial``: inputs of which a part is enough, such as the
+    batches of a profile that injects at some Einstein radii only; the inputs with the metadata ``partial`` of the asset.
+    """
+    missing = _C.any_deps_missing()
+    missing = missing.ignore(dg.AssetSelection.assets(*sorted(partial))) if partial else missing
+    renew = (
+        (_C.newly_missing() | _C.any_deps_match(_C.data_version_changed()).with_label("an input has new content"))
+        .since_last_handled()
+        .with_label("new, or an input has new content")
+        & (~missing).with_label("all inputs are there")
+        & (~_above(2)).with_label("no input is being made, nor what it is made of")
+        & ~_C.in_progress()
+        & _C.all_deps_blocking_checks_passed()
+    ).with_label("renew")
+    if not chosen:
+        return renew
+    return ((~_C.missing()).with_label("somebody asked for it before") & renew).with_label("renew what was chosen")
+
+
+RENEW = renewal()
+"""When an asset is renewed by itself: new content, a new partition; not the same content, not past a failed gate."""
+RENEW_CHOSEN = renewal(chosen=True)
+"""For assets whose partitions are a menu (recipes, variants, their combinations), and for the release."""

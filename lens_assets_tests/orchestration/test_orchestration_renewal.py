@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from lens_assets.automation.conditions import RENEW, RENEW_CHOSEN
+from lens_assets.automation.conditions import RENEW, RENEW_CHOSEN, renewal
 from lens_assets.preview import accepted
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parameter `include_sources` of function `AssetSelection.all`")
@@ -146,24 +146,27 @@ def test_of_a_menu_only_what_was_asked_for_once_is_renewed(instance):
     assert menu.ask() == {"lower": {"asked"}}
 
 
-def test_recipes_and_variants_are_menus_and_what_follows_from_them_is_not():
+def test_what_is_a_menu_and_of_which_inputs_a_part_is_enough_is_said_where_the_inputs_are():
     from lens_assets.definitions import defs
 
     conditions = {s.key.path[-1]: s.automation_condition for s in defs.resolve_all_asset_specs()}
-    chosen = {name for name, condition in conditions.items() if condition == RENEW_CHOSEN}
-    assert chosen == {"detector", "injection_batch", "injection_scores"}
-    assert {name for name, condition in conditions.items() if condition == RENEW} == {
-        name for name, condition in conditions.items() if condition is not None
-    } - chosen
+    menus = {"detector", "injection_batch", "injection_scores", "release"}
+    for made in defs.assets:
+        for key in made.keys if isinstance(made, dg.AssetsDefinition) and made.is_executable else ():
+            ins = made.node_def.input_defs
+            partial = tuple(d.name for d in ins if (d.metadata or {}).get("partial"))
+            assert conditions[key.path[-1]] == renewal(chosen=key.path[-1] in menus, partial=partial), key
+    assert conditions["sweeps"] == RENEW
+    assert conditions["detector"] == RENEW_CHOSEN
+    assert conditions["release"] == renewal(chosen=True, partial=("completeness_surface", "realism", "detector"))
 
 
-@pytest.mark.parametrize(("name", "asked"), [("injection_batch", True), ("another_batch", False)])
-def test_of_injection_batches_a_part_is_enough_of_other_inputs_all_must_be_there(instance, name, asked):
+@pytest.mark.parametrize(("partial", "asked"), [(("batch",), True), ((), False)])
+def test_of_some_inputs_a_part_is_enough_of_the_others_all_must_be_there(instance, partial, asked):
     keys = dg.StaticPartitionsDefinition(["1.00", "2.00"])
-    batch = dg.AssetSpec(name, partitions_def=keys)
-    total = dg.AssetSpec(
-        "total", deps=[dg.AssetDep(name, partition_mapping=dg.AllPartitionMapping())], automation_condition=RENEW
-    )
+    batch = dg.AssetSpec("batch", partitions_def=keys)
+    every = dg.AssetDep("batch", partition_mapping=dg.AllPartitionMapping())
+    total = dg.AssetSpec("total", deps=[every], automation_condition=renewal(partial=partial))
 
     @dg.multi_asset(specs=[total], can_subset=True)
     def make():
@@ -173,7 +176,7 @@ def test_of_injection_batches_a_part_is_enough_of_other_inputs_all_must_be_there
     cursor = None
     for version in ("1", "2"):
         instance.report_runless_asset_event(
-            dg.AssetMaterialization(name, partition="1.00", tags={"dagster/data_version": version})
+            dg.AssetMaterialization("batch", partition="1.00", tags={"dagster/data_version": version})
         )
         found = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
         cursor = found.cursor
