@@ -97,12 +97,18 @@ class _Draws:
 
 
 def plan_batch(
-    hosts: pl.DataFrame, variant: Variant, theta_e: float, settings: Settings, seed: int | None = None
+    hosts: pl.DataFrame,
+    variant: Variant,
+    theta_e: float,
+    settings: Settings,
+    seed: int | None = None,
+    priors: PriorSet | None = None,
 ) -> pl.DataFrame:
     """Parameters of all injections of one (variant, theta_e): the columns ``PARAMETERS``, sorted by ``injection_id``.
 
     ``hosts`` is the table ``injection_hosts`` of the variant's host set. A cell with fewer hosts than
-    ``per_cell / max_host_reuse`` stays short; nothing is filled in.
+    ``per_cell / max_host_reuse`` stays short; nothing is filled in. ``priors``: what to draw from in place of the
+    variant's named set (a set that was fitted, or a proposal).
     """
     key = settings.theta_key(theta_e)
     seed = settings.seed if seed is None else seed
@@ -111,7 +117,7 @@ def plan_batch(
         raise BadInput(
             f"variant {variant.name} takes {variant.hosts} hosts, not {wrong['host_set'][0]}", column="host_set"
         )
-    priors = prior_set(variant.prior_set)
+    priors = prior_set(variant.prior_set) if priors is None else priors
     rows = _assign(hosts, theta_e, settings, seed)
     u = _Draws(rows, theta_e, seed)
     values = _lens(rows, priors, u) | _source(variant, priors, theta_e, u) | _clumps(variant, priors, rows.height, u)
