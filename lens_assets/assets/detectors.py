@@ -184,6 +184,7 @@ def evaluation(
         draft.table(found.metrics)
         draft.table(found.thresholds, "thresholds")
         draft.table(found.curves, "curves")
+        draft.json("calibration", found.calibration())
         made = figures.draw(draft.folder, context.partition_key, found)
         with tracked(context, workspace, f"evaluation of {detector.digest}") as run:
             run.params({"detector": detector.digest[:16], "best_epoch": detector.facts["best_epoch"]})

@@ -27,7 +27,8 @@ def scored(n=6000, share=0.05, seed=0):
     lens = label == 1
     role = np.where(np.arange(n) % 2 == 0, "report", np.where(np.arange(n) % 4 == 1, "threshold", "calibrate"))
     role = role.astype("U16")
-    role[lens & (role != "report")] = "evaluation"
+    role[lens & (role == "threshold")] = "evaluation"
+    role[lens & (role == "calibrate") & (np.arange(n) % 8 == 3)] = "evaluation"
     return pl.DataFrame(
         {
             "galaxy_id": [f"10000-1-{i}" for i in range(n)],
@@ -185,15 +186,29 @@ def test_held_out_and_independent_lenses_are_never_in_one_set(frame, evaluation)
     assert set(unknown.metrics["set"]) == {"held-out", "evaluation"}, "called independent without a proof"
 
 
-def test_rows_of_other_roles_change_nothing(frame, evaluation):
-    lie = frame.with_columns(
-        logit=pl.when(pl.col("role") == "calibrate").then(9.0).otherwise("logit").cast(pl.Float32),
-        label=pl.when(pl.col("role") == "calibrate").then(1 - pl.col("label")).otherwise("label").cast(pl.Int8),
+def lying_about(frame, role):
+    there = pl.col("role") == role
+    return frame.with_columns(
+        logit=pl.when(there).then(9.0).otherwise("logit").cast(pl.Float32),
+        label=pl.when(there).then(1 - pl.col("label")).otherwise("label").cast(pl.Int8),
     ).sample(fraction=1, shuffle=True, seed=2)
-    again = evaluate(lie, QUICK)
+
+
+def test_rows_of_other_roles_change_nothing(frame, evaluation):
+    more = scored(500, seed=9).with_columns(galaxy_id=pl.lit("host-") + pl.col("galaxy_id"), role=pl.lit("host"))
+    again = evaluate(lying_about(pl.concat([frame, more]), "host"), QUICK)
     assert again.metrics.equals(evaluation.metrics)
     assert again.thresholds.equals(evaluation.thresholds)
     assert again.curves.equals(evaluation.curves)
+    assert again.calibration() == evaluation.calibration()
+
+
+def test_the_calibrate_role_moves_the_map_and_nothing_else(frame, evaluation):
+    again = evaluate(lying_about(frame, "calibrate"), QUICK)
+    assert again.calibration() != evaluation.calibration()
+    assert again.thresholds.equals(evaluation.thresholds)
+    of_map = pl.col("metric").str.contains("_mapped|_change")
+    assert again.metrics.filter(~of_map).equals(evaluation.metrics.filter(~of_map))
 
 
 def test_a_stratum_of_one_class_has_a_reason_and_no_auc(evaluation):
@@ -269,6 +284,6 @@ def test_the_figures_are_drawn_and_drawn_alike(evaluation, trained, tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
         made.append([p.read_bytes() for p in figures.draw(folder, "tiny-s1", evaluation, trained.history)])
-    assert len(made[0]) == 5
+    assert len(made[0]) == 6
     assert made[0] == made[1]
     assert all(png[:8] == b"\x89PNG\r\n\x1a\n" and len(png) > 8000 for png in made[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from lens_assets.science.columns import cutouts
@@ -38,16 +40,28 @@ HISTORY = Table("detector_history", "one epoch of training", (EPOCH, *_CURVE), (
 
 SET = _word("set", "held-out (channels that train), independent, or evaluation (independence not known)")
 AXIS, STRATUM = _word("stratum_axis", "what the rows are divided by; all"), _word("stratum", "which part")
-METRIC = _word("metric", "auc, average_precision, recall, fpr, precision, ece, mce and variants")
+METRIC = _word(
+    "metric",
+    "auc, average_precision, recall, fpr, precision, lens_count_ratio, and ece and mce: plain, _balanced, _positive, "
+    "_top<fraction>, _mapped, _change (detectors/calibration.py)",
+)
 POINT = _word("threshold_name", "the operating point of a recall, fpr or precision; empty for the others")
 VALUE = _number("value", "the metric; null with a reason")
 BOUNDS = tuple(_CUTOUTS[f"{side}{level}"] for level in (68, 95) for side in ("lo", "hi"))  # `interval` names the method
-INTERVAL = _word("interval", "method of the bounds: wilson, class-bootstrap, bootstrap-with-threshold; empty without")
+FREE_BOUNDS = tuple(
+    replace(b, lo=None, hi=None, variant="of any metric", meaning=b.meaning + ", of a metric that may leave 0 to 1")
+    for b in BOUNDS
+)
+INTERVAL = _word(
+    "interval",
+    "method of the bounds: wilson, class-bootstrap, class-bootstrap-recentred, bootstrap-with-threshold, paired-group-bootstrap; "
+    "empty without",
+)
 WHY = _word("why_not", "why there is no value", nullable=True)
 METRICS = Table(
     "detector_metrics",
     "one metric of one stratum of one set",
-    (SET, AXIS, STRATUM, METRIC, POINT, VALUE, *BOUNDS, N, N_POS, INTERVAL, WHY),
+    (SET, AXIS, STRATUM, METRIC, POINT, VALUE, *FREE_BOUNDS, N, N_POS, INTERVAL, WHY),
     ("set", "stratum_axis", "stratum", "metric", "threshold_name", "interval"),
 )
 
@@ -66,8 +80,8 @@ THRESHOLDS = Table(
 )
 
 _XY = (
-    _word("curve", "roc, pr, reliability or scores"),
-    _word("series", "which line of the curve"),
+    _word("curve", "roc, pr, reliability, scores or scores_by_stratum"),
+    _word("series", "which line of the curve; of a stratum: axis|stratum|class"),
     Column("point", pl.Int32, "", "number of the point along the line", _S4, lo=0),
     _number("abscissa", "false-positive rate, recall, mean score, or logit"),
     _number("ordinate", "recall, precision, fraction of lenses, or count"),
@@ -82,6 +96,36 @@ CURVES = Table(
     ("set", "curve", "series", "point"),
 )
 
+_COMPARE = "detectors/compare.py"
+DETECTOR_A = _word("detector_a", "key of the first detector", _COMPARE)
+_DIFFERENCE = (
+    _word("detector_b", "key of the second detector", _COMPARE),
+    _number("value_a", "the metric of the first detector", _COMPARE),
+    _number("value_b", "the metric of the second detector", _COMPARE),
+    _number("metric_difference", "value_a - value_b; the bounds are of this", _COMPARE),
+    _word("paired_test", "delong, paired-bootstrap or mcnemar-exact", _COMPARE, nullable=True),
+    _number("p_paired", "two-sided p of no difference, by `paired_test`", _COMPARE, 0, 1),
+    _number("p_bootstrap", "the same by the paired bootstrap over systems and galaxies", _COMPARE, 0, 1),
+    Column(
+        "p_holm",
+        pl.Float64,
+        "",
+        "p_paired after Holm's adjustment over the strata of the set; all: as it is",
+        _COMPARE,
+        0,
+        1,
+        True,
+        variant="of two detectors",
+    ),
+)
+DIFFERENCES = Table(
+    "detector_differences",
+    "one metric of two detectors on the same rows of one stratum of one set",
+    (DETECTOR_A, _DIFFERENCE[0], SET, AXIS, STRATUM, METRIC, POINT, *_DIFFERENCE[1:4], *FREE_BOUNDS, *_DIFFERENCE[4:], N,
+     N_POS, INTERVAL, WHY),
+    ("detector_a", "detector_b", "set", "stratum_axis", "stratum", "metric", "threshold_name"),
+)  # fmt: skip
+
 COLUMNS = (
     LOGIT,
     SCORE,
@@ -93,6 +137,7 @@ COLUMNS = (
     METRIC,
     POINT,
     VALUE,
+    *FREE_BOUNDS,
     INTERVAL,
     WHY,
     NAME,
@@ -104,5 +149,7 @@ COLUMNS = (
     REFUSED,
     *_XY,
     N_POINT,
+    DETECTOR_A,
+    *_DIFFERENCE,
 )
-TABLES = (SCORES, HISTORY, METRICS, THRESHOLDS, CURVES)
+TABLES = (SCORES, HISTORY, METRICS, THRESHOLDS, CURVES, DIFFERENCES)

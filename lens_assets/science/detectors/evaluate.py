@@ -4,7 +4,9 @@ Sets, never mixed: ``held-out`` (lenses of training channels in the ``report`` r
 lenses of channels no training channel knows; rows whose column ``independent`` says so) and ``evaluation``
 (evaluation lenses of which that is not known). The negatives of all three are those of the ``report`` role.
 Thresholds for a false-positive rate come from the negatives of the ``threshold`` role alone, and are refused where
-those are too few. No other role is looked at. A stratum without both classes gets a reason instead of an AUC, an
+those are too few; a calibration map comes from the role ``calibrate`` alone, moves no threshold, and its effect is judged
+on ``report``. Of the role ``train`` nothing is used but its class ratio, which the logits refer to. No other role is
+looked at. A stratum without both classes gets a reason instead of an AUC, an
 average precision or a calibration error.
 
 ``recall`` and ``fpr`` are counts and carry Wilson intervals; where the threshold was itself measured there is a second
@@ -14,7 +16,6 @@ ratio of classes, not to a survey's, and must never be quoted as the latter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lens_assets.science.detectors import measures
+from lens_assets.science.detectors import calibration, measures
+from lens_assets.science.detectors.calibration_map import CalibrationMap, fit_map
 from lens_assets.science.detectors.curves import CURVES, curves_of
 from lens_assets.science.detectors.settings import Settings
-from lens_assets.science.detectors.strata import ALL, sets_of, strata, with_strata
+from lens_assets.science.detectors.strata import ALL, HELD_OUT, OF_ONE_CLASS, sets_of, strata, with_strata
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
 from lens_assets.science.intervals import wilson
@@ -60,14 +62,19 @@ _METRIC_KEY = ["set", "stratum_axis", "stratum", "metric", "threshold_name", "in
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``metrics``, ``thresholds`` and ``curves``; unpacks in that order."""
+    """``metrics``, ``thresholds`` and ``curves``; ``fitted`` is the calibration map, why there is none, or ``None``
+    where none was asked for."""
 
     metrics: pl.DataFrame
     thresholds: pl.DataFrame
     curves: pl.DataFrame
+    fitted: CalibrationMap | str | None = None
 
-    def __iter__(self) -> Iterator[pl.DataFrame]:
-        return iter((self.metrics, self.thresholds, self.curves))
+    def calibration(self) -> dict[str, Any]:
+        """The calibration map as plain JSON types, or why there is none."""
+        if isinstance(self.fitted, CalibrationMap):
+            return self.fitted.as_dict()
+        return {"method": "none", "refused": self.fitted}
 
 
 def evaluate(scores: pl.DataFrame, settings: Settings | None = None) -> Evaluation:
@@ -97,15 +104,22 @@ def evaluate(scores: pl.DataFrame, settings: Settings | None = None) -> Evaluati
     on = scores.filter((pl.col("role") == "threshold") & (pl.col("label") == 0))
     negatives = on["score"].to_numpy().astype(float)
     thresholds = thresholds_of(negatives, settings)
+    calibrate = scores.filter(pl.col("role") == "calibrate")
+    reference = calibration.log_odds(scores.filter(pl.col("role") == "train")["label"].to_numpy())
+    fitted = fit_map(calibrate["logit"].to_numpy(), calibrate["label"].to_numpy(), settings, reference)
+    usable = fitted if isinstance(fitted, CalibrationMap) else None
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     for name, frame in sets_of(scores).items():
+        whole = calibration.shift_to(frame["label"].to_numpy(), reference)
         for axis, stratum, part in strata(frame):
-            rows += _Stratum(name, axis, stratum, part, settings).rows(thresholds, negatives)
-        curves += curves_of(name, frame, settings)
+            own = axis in OF_ONE_CLASS  # a part of one class: its class ratio is made by the cut
+            shift = calibration.shift_to(part["label"].to_numpy(), reference) if own else whole
+            rows += _Stratum(name, axis, stratum, part, settings, shift).rows(thresholds, negatives, usable)
+        curves += curves_of(name, frame, settings, usable if name == HELD_OUT else None, whole)
     metrics = pl.DataFrame(rows, schema=METRICS).sort(_METRIC_KEY)
     drawn = pl.DataFrame(curves, schema=CURVES).sort(["set", "curve", "series", "point"])
-    return Evaluation(metrics, thresholds, drawn)
+    return Evaluation(metrics, thresholds, drawn, fitted)
 
 
 def thresholds_of(negatives: npt.ArrayLike, settings: Settings) -> pl.DataFrame:
@@ -142,16 +156,20 @@ def rate_name(rate: float) -> str:
 class _Stratum:
     """The numbers of one stratum of one set."""
 
-    def __init__(self, name: str, axis: str, stratum: str, part: pl.DataFrame, settings: Settings) -> None:
+    def __init__(
+        self, name: str, axis: str, stratum: str, part: pl.DataFrame, settings: Settings, shift: float
+    ) -> None:
         self._head = {"set": name, "stratum_axis": axis, "stratum": stratum}
-        self._settings = settings
+        self._settings, self._shift = settings, shift
         self._logit = part["logit"].to_numpy().astype(float)
         self._score = part["score"].to_numpy().astype(float)
         self._label = part["label"].to_numpy() == 1
         self._n, self._n_pos = part.height, int(self._label.sum())
         self._identity = ("evaluate", settings.seed, name, axis, stratum)
 
-    def rows(self, thresholds: pl.DataFrame, negatives: F64) -> list[dict[str, Any]]:
+    def rows(
+        self, thresholds: pl.DataFrame, negatives: F64, fitted: CalibrationMap | None = None
+    ) -> list[dict[str, Any]]:
         fewest = min(self._n_pos, self._n - self._n_pos)
         reason = None
         if fewest == 0:
@@ -161,7 +179,7 @@ class _Stratum:
         rng = generator(*self._identity)
         weights = [] if reason else measures.class_bootstrap(self._label, self._settings.draws, rng)
         counts = self._counts(thresholds, negatives, weights)
-        return [*self._ranking(weights, reason), *counts, *self._calibration(reason)]
+        return [*self._ranking(weights, reason), *counts, *self._calibration(reason, fitted)]
 
     def _row(self, metric: str, value: float | None = None, **more: Any) -> dict[str, Any]:
         bounds = more.pop("bounds", (None,) * 4)
@@ -248,56 +266,22 @@ class _Stratum:
             interval="bootstrap-with-threshold",
         )
 
-    def _calibration(self, reason: str | None) -> list[dict[str, Any]]:
-        s = self._settings
-        subsets: dict[str, npt.NDArray[np.bool_]] = {"": np.ones(self._n, bool)}
-        if self._head["stratum_axis"] == ALL:
-            rank = np.argsort(np.argsort(-self._logit, kind="stable"), kind="stable")
-            subsets |= {f"_top{f:g}": rank < round(f * self._n) for f in s.top_fractions}
-        out = []
-        for suffix, keep in subsets.items():
-            names = [f"ece{suffix}", f"mce{suffix}"]
-            counts = {"n": int(keep.sum()), "n_pos": int(self._label[keep].sum())}
-            why = reason or ("one class only" if counts["n_pos"] in (0, counts["n"]) else None)
-            values = None if why else _calibration_errors(self._logit[keep], self._label[keep], False, s)
-            if values is None:
-                why = why or f"{counts['n']} rows make no two bins of {s.min_bin}"
-                out += [self._row(name, why_not=why, **counts) for name in names]
-                continue
-            bounds = self._calibration_bounds(keep, False) if self._head["stratum_axis"] == ALL else [(None,) * 4] * 2
-            named = "class-bootstrap" if self._head["stratum_axis"] == ALL else ""
-            for name, value, bound in zip(names, values, bounds, strict=True):
-                out.append(self._row(name, value, bounds=bound, interval=named, **counts))
-        if not reason and self._head["stratum_axis"] == ALL:
-            values = _calibration_errors(self._logit, self._label, True, s)
-            if values is not None:
-                for name, value, bound in zip(
-                    ("ece_balanced", "mce_balanced"),
-                    values,
-                    self._calibration_bounds(np.ones(self._n, bool), True),
-                    strict=True,
-                ):
-                    out.append(self._row(name, value, bounds=bound, interval="class-bootstrap"))
-        return out
-
-    def _calibration_bounds(self, keep: npt.NDArray[np.bool_], even: bool) -> list[tuple[float | None, ...]]:
-        rng = generator(*self._identity, "calibration", int(keep.sum()), even)
-        logit, label = self._logit[keep], self._label[keep]
-        groups = [np.flatnonzero(label), np.flatnonzero(~label)]
-        drawn = np.full((min(self._settings.draws, 200), 2), np.nan)
-        for i in range(len(drawn)):
-            rows = np.concatenate([g[rng.integers(0, len(g), len(g))] for g in groups])
-            values = _calibration_errors(logit[rows], label[rows], even, self._settings)
-            drawn[i] = np.nan if values is None else values
-        return [measures.percentiles(drawn[:, 0]), measures.percentiles(drawn[:, 1])]
-
-
-def _calibration_errors(
-    logit: F64, label: npt.NDArray[np.bool_], even: bool, s: Settings
-) -> tuple[float, float] | None:
-    if even:
-        probability, weight = measures.balanced(logit, label)
-    else:
-        probability, weight = measures.expit(logit), np.ones(len(logit))
-    bins = measures.calibration_bins(probability, label, weight, s.calibration_bins, s.min_bin)
-    return None if bins is None else measures.ece_mce(bins)
+    def _calibration(self, reason: str | None, fitted: CalibrationMap | None) -> list[dict[str, Any]]:
+        if reason:
+            found = calibration.refused(self._label, reason)
+        else:
+            whole = self._head["stratum_axis"] == ALL
+            rng = generator(*self._identity, "calibration") if whole else None
+            judged = (
+                fitted if whole and self._head["set"] == HELD_OUT else None
+            )  # fitted on lenses of the same channels
+            found = calibration.errors_of(
+                self._logit, self._label, self._settings, rng, shift=self._shift, tops=whole, fitted=judged
+            )
+        return [
+            self._row(
+                e.metric, e.value, bounds=e.bounds, why_not=e.why_not, n=e.n, n_pos=e.n_pos,
+                interval="" if e.bounds[0] is None else calibration.interval_name(e.metric),
+            )
+            for e in found
+        ]  # fmt: skip

@@ -15,10 +15,17 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lens_assets.science.detectors import strata_figures
 from lens_assets.science.detectors.evaluate import Evaluation
 
 COLOURS = {"held-out": "#1f5a8c", "independent": "#b4501e", "evaluation": "#5c7f36"}
 _GREY = "0.55"
+PANELS = (
+    ("sample", "as sampled, bins of equal rows"),
+    ("positive", "as sampled, bins of equal numbers of lenses"),
+    ("balanced", "classes made equal"),
+    ("mapped", "after the calibration map"),
+)
 
 
 def draw(
@@ -33,6 +40,7 @@ def draw(
         written.append(_save(precision_recall(evaluation, title), folder / "precision_recall.png"))
         written.append(_save(reliability(evaluation, title), folder / "reliability.png"))
         written.append(_save(histograms(evaluation, title), folder / "scores.png"))
+        written.append(_save(strata_figures.by_stratum(evaluation, title), folder / "strata.png"))
     return sorted(written)
 
 
@@ -75,10 +83,12 @@ def precision_recall(evaluation: Evaluation, title: str) -> Figure:
 
 
 def reliability(evaluation: Evaluation, title: str) -> Figure:
-    """Fraction of lenses against mean score in bins of equal counts: as sampled, and with both classes equal."""
-    figure = Figure(figsize=(9.2, 4.4), dpi=110, layout="constrained")
-    axes = figure.subplots(1, 2)
-    for ax, series, label in zip(axes, ("sample", "balanced"), ("as sampled", "classes made equal"), strict=True):
+    """Fraction of lenses against mean score: as sampled, with both classes equal, in bins of equal numbers of lenses, and
+    after the calibration map where there is one."""
+    panels = [p for p in PANELS if p[0] != "mapped" or "mapped" in set(evaluation.curves["series"])]
+    figure = Figure(figsize=(4.5 * len(panels), 4.4), dpi=110, layout="constrained")
+    axes = figure.subplots(1, len(panels))
+    for ax, (series, label) in zip(axes, panels, strict=True):
         ax.plot([1e-6, 1], [1e-6, 1], color=_GREY, lw=0.8, ls="--")
         for name, part in _series(evaluation, "reliability"):
             part = part.filter(pl.col("series") == series)
@@ -90,7 +100,7 @@ def reliability(evaluation: Evaluation, title: str) -> Figure:
             )
         ax.set(xlabel="mean score", ylabel="fraction of lenses", title=label)
         ax.title.set_fontsize(9)
-        if series == "sample":
+        if series != "balanced":
             ax.set(xscale="symlog", yscale="symlog", xlim=(0, 1.1), ylim=(0, 1.1))
             for axis in (ax.xaxis, ax.yaxis):
                 axis.set_major_locator(_decades())

@@ -72,6 +72,28 @@ def class_bootstrap(label: npt.NDArray[np.bool_], draws: int, rng: np.random.Gen
     return blocks
 
 
+def group_bootstrap(
+    label: npt.NDArray[np.bool_], groups: npt.ArrayLike, draws: int, rng: np.random.Generator
+) -> list[F64]:
+    """As :func:`class_bootstrap`, resampling whole ``groups`` (a lens system, a galaxy) within each class."""
+    n, blocks = len(label), []
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    sides = [
+        (rows, *np.unique(group[rows], return_inverse=True)) for rows in (label.nonzero()[0], (~label).nonzero()[0])
+    ]
+    per_block = max(1, _CELLS // max(n, 1))
+    for start in range(0, draws, per_block):
+        k = min(per_block, draws - start)
+        weights = np.zeros((k, n))
+        for rows, names, inverse in sides:
+            if len(names):
+                flat = (np.arange(k)[:, None] * len(names) + rng.integers(0, len(names), (k, len(names)))).ravel()
+                counts = np.bincount(flat, minlength=k * len(names)).reshape(k, -1)
+                weights[:, rows] = counts[:, inverse]
+        blocks.append(weights)
+    return blocks
+
+
 def percentiles(values: npt.ArrayLike) -> tuple[float | None, float | None, float | None, float | None]:
     """lo68, hi68, lo95, hi95 of bootstrap values; ``None`` where fewer than half are finite."""
     v = np.asarray(values, float)
@@ -120,6 +142,27 @@ def calibration_bins(
         np.diff(np.append(starts, n)),
         np.add.reduceat(y.astype(np.int64), starts),
     )
+
+
+def positive_bins(probability: F64, label: npt.NDArray[np.bool_], bins: int, fewest: int) -> Bins | None:
+    """Bins that hold equal numbers of *lenses* (at least ``fewest``), weighted by them; ``None`` below two bins.
+
+    The edges lie at lenses; the lowest bin also takes every row below the lowest lens.
+    """
+    own = np.sort(probability[label])
+    bins = min(bins, len(own) // fewest)
+    if bins < 2:
+        return None
+    edges = np.unique(own[np.round(np.linspace(0, len(own), bins + 1)[1:-1]).astype(int)])
+    which = np.searchsorted(edges, probability, side="right")
+    rows = np.bincount(which, minlength=len(edges) + 1)
+    positives = np.bincount(which[label], minlength=len(rows))
+    total = np.bincount(which, weights=probability, minlength=len(rows))
+    keep = rows > 0
+    if keep.sum() < 2:
+        return None
+    rows, positives, total = rows[keep], positives[keep], total[keep]
+    return Bins(total / rows, positives / rows, positives / positives.sum(), rows, positives)
 
 
 def ece_mce(bins: Bins) -> tuple[float, float]:

@@ -51,6 +51,9 @@ class Settings(BaseModel):
     """Fewest rows of a calibration bin; a subset with fewer than two such bins gets a reason instead of a value."""
     min_class: int = Field(default=5, ge=2)
     """Fewest positives and fewest negatives for an AUC, an average precision or a calibration error."""
+    calibration_map: Literal["none", "platt", "isotonic"] = "platt"
+    """Map from logit to probability, fitted on the role ``calibrate`` and stored with the evaluation; its effect is
+    judged on ``report``. It moves no threshold."""
     psf_edges: tuple[float, ...] = (0.0, 1.05, 1.2, 1.35, 1.5, 1.65, 9.0)
     """Edges of the r-band PSF strata, arcsec FWHM."""
     depth_edges: tuple[float, ...] = (0.0, 22.75, 23.25, 23.75, 24.25, 99.0)

@@ -11,6 +11,8 @@ from lens_assets.science.detectors.settings import Settings
 
 HELD_OUT, INDEPENDENT, EVALUATION = "held-out", "independent", "evaluation"
 ALL = "all"
+OF_ONE_CLASS = ("tier", "channel", "n2_category")
+"""Axes that divide one class; the other class is whole in each of their strata."""
 
 
 def sets_of(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
