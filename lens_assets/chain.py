@@ -37,7 +37,7 @@ class Step:
 
 
 STEPS = (
-    Step("reading sweeps and observing conditions", "tile", ("sweeps", "conditions")),
+    Step("reading sweeps and observing conditions", "tile", ("sweeps", "conditions", "sweep_border")),
     Step("reading lens catalogues", "channel", ("lens_channel",)),
     Step("uniting them into one registry", None, ("lens_registry",)),
     Step("matching lenses, selecting non-lenses", "tile", ("lens_matches", "negative_pool")),

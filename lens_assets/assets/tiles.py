@@ -12,8 +12,11 @@ from typing import Any
 import dagster as dg
 
 from lens_assets.assets.stage import forced
+from lens_assets.automation.surroundings import told
+from lens_assets.partitions import TILE
 from lens_assets.resources.engine import Engine
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.engines.beside import BORDER
 from lens_assets.science.engines.kernels import KERNELS
 from lens_assets.science.engines.report import TileReport
 from lens_assets.science.hashing import digest
@@ -33,7 +36,7 @@ def tiles_at_once() -> Any:
     return dg.define_asset_job(
         AT_ONCE,
         selection=dg.AssetSelection.assets(*names).without_checks(),
-        description="Sweeps, conditions, lens matches and pools of a range of tiles, in one call of the engine an asset.",
+        description="Sweeps, conditions, borders, lens matches and pools of a range of tiles, in one call of the engine an asset.",
         executor_def=dg.in_process_executor,
     )
 
@@ -44,6 +47,9 @@ def make_tiles(context: dg.AssetExecutionContext, workspace: Workspace) -> TileE
     reports, about = Engine().make(context, asset, tiles, workspace, force=forced(context))
     root = f"{workspace.store().root}/{asset}"
     done, failed = [r for r in reports if r.ok], [r for r in reports if not r.ok]
+    if asset == BORDER:
+        present = TILE.get_partition_keys(dynamic_partitions_store=context.instance)
+        yield from told([r.tile for r in done], present, workspace.store())
     if len(tiles) == 1 and done:
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(done[0].digest[:16]), metadata={**metadata_of(done[0], root), **about}

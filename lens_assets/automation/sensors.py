@@ -14,6 +14,7 @@ import dagster as dg
 
 from lens_assets.automation import watch
 from lens_assets.automation.changes import Changes, changes, may_withdraw
+from lens_assets.automation.surroundings import told
 from lens_assets.partitions import CHANNEL, DETECTOR, TILE, VARIANT
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.errors import BadInput
@@ -72,6 +73,13 @@ def withdrawal(axis: str, keys: Collection[str], before: Mapping[str, str]) -> l
     ]
 
 
+def left_alone(
+    axis: str, withdrawn: Collection[str], left: Collection[str], workspace: Workspace
+) -> list[dg.AssetMaterialization]:
+    """What the tiles beside withdrawn ones, of those that are ``left``, have beside them now."""
+    return told(withdrawn, left, workspace.store()) if axis == "tile" and withdrawn else []
+
+
 def _obstacle(axis: str, missing: Collection[str], existing: Collection[str], instance: dg.DagsterInstance) -> str:
     """Why missing keys cannot be withdrawn now, or an empty string."""
     if axis not in GATHERERS:
@@ -97,6 +105,8 @@ def synchronise(axis: str, workspace: Workspace, instance: dg.DagsterInstance) -
             raise BadInput(f"{axis}: no longer there: {', '.join(sorted(missing))}; {obstacle}")
         for event in withdrawal(axis, missing, before):
             instance.report_runless_asset_event(event)
+        for news in left_alone(axis, missing, {*existing} - missing, workspace):
+            instance.report_runless_asset_event(news)
         for key in sorted(missing):
             instance.delete_dynamic_partition(str(partitions.name), key)
     if difference.new:
@@ -147,7 +157,11 @@ def tick(axis: str, context: dg.SensorEvaluationContext, workspace: Workspace) -
     return dg.SensorResult(
         cursor=json.dumps(found, sort_keys=True),
         dynamic_partitions_requests=changed_keys,
-        asset_events=[*events(axis, found, difference.arrived), *withdrawal(axis, withdrawn, before)],
+        asset_events=[
+            *events(axis, found, difference.arrived),
+            *withdrawal(axis, withdrawn, before),
+            *left_alone(axis, withdrawn, {*existing, *difference.new} - {*withdrawn}, workspace),
+        ],
         run_requests=[_remake(axis, withdrawn)] if withdrawn else [],
     )
 

@@ -3,9 +3,11 @@
 import dagster as dg
 import polars as pl
 
-from lens_assets.assets.negatives import negative_sample
+from lens_assets.assets.negatives import negative_pool, negative_sample
 from lens_assets.checks.gate import Outcome, gate
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.engines.beside import outdated
+from lens_assets.science.engines.place import Opened
 from lens_assets.science.negatives import coverage
 from lens_assets.science.storage import Artefact
 
@@ -39,6 +41,18 @@ def _parent(artefact: Artefact, workspace: Workspace) -> Outcome:
     return Outcome(found[:20], {"parent": parent, "coverage": dg.MetadataValue.json(table.to_dicts()[:60])})
 
 
+def _beside(artefact: Artefact, workspace: Workspace) -> Outcome:
+    found = outdated(Opened(workspace.store(), workspace.data_release(), workspace.profile()), artefact)
+    return Outcome(found[:20], {"borders read": len(artefact.facts["beside"])})
+
+
+borders_read = gate(
+    negative_pool,
+    "borders_read",
+    "The pool was made with the borders of all adjacent tiles that the release has, as they are now.",
+    _beside,
+    blocking=False,
+)
 no_known_lens = gate(
     negative_sample,
     "no_known_lens",

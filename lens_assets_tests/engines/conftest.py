@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -21,7 +22,9 @@ from lens_assets.science.surveys.layout import Tile
 
 TILES = (Tile(150, 0), Tile(155, 0), Tile(150, 5), Tile(0, -5))
 ROWS = 1500
-ASSETS = ("sweeps", "conditions", "lens_matches", "negative_pool")
+ASSETS = ("sweeps", "conditions", "sweep_border", "lens_matches", "negative_pool")
+EDGE = 155.0
+"""RA at which the first two tiles meet."""
 
 
 def registry_of(rows, n: int = 40) -> pl.DataFrame:
@@ -38,6 +41,17 @@ def registry_of(rows, n: int = 40) -> pl.DataFrame:
     return LENS_REGISTRY.conform(frame)
 
 
+def to_the_edge(rows: np.ndarray, tile: Tile, n: int = 60) -> np.ndarray:
+    """The same rows, but some galaxies of the first two tiles lie 2 arcsec from where these meet, in pairs."""
+    if tile in TILES[:2]:
+        some = np.flatnonzero(rows["TYPE"] != b"PSF")[:n]
+        rows["RA"][some] = EDGE + (-2 if tile == TILES[0] else 2) / 3600
+        rows["DEC"][some] = 0.5 + np.arange(n) * 0.05
+        for band in "GRZ":
+            rows[f"FLUX_{band}"][some], rows[f"NOBS_{band}"][some] = 30.0, 5
+    return rows
+
+
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data release of four sweeps."""
@@ -47,7 +61,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(catalogue, "TILE", tile)
         path = root / tile.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_sweep(path, catalogue.make_rows(ROWS + number), {})
+        write_sweep(path, to_the_edge(catalogue.make_rows(ROWS + number), tile), {})
     patch.undo()
     return root
 

@@ -26,7 +26,10 @@ pytestmark = [
     # Dagster's own initialisation of a nested resource calls what Dagster has deprecated.
     pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning"),
 ]
-TILE_ASSETS = [surveys.sweep_files, surveys.sweeps, surveys.conditions, lenses.lens_matches, negatives.negative_pool]
+TILE_ASSETS = [
+    surveys.sweep_files, negatives.surroundings, surveys.sweeps, surveys.conditions, negatives.sweep_border,
+    lenses.lens_matches, negatives.negative_pool,
+]  # fmt: skip
 
 
 class Home:
@@ -76,7 +79,7 @@ class Home:
         """One tick of the automation."""
         found = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.cursor)
         self.cursor = found.cursor
-        names = [a.key.to_user_string() for a in TILE_ASSETS[1:]]
+        names = [a.key.to_user_string() for a in TILE_ASSETS[2:]]
         asked = {name: set(found.get_requested_partitions(dg.AssetKey(name))) for name in names}
         return {name: tiles for name, tiles in asked.items() if tiles}
 

@@ -12,10 +12,13 @@ from lens_assets.chain import STEPS
 from lens_assets.definitions import defs
 from lens_assets.partitions import BATCH, CHANNEL, DETECTOR, SURFACE, TILE, VARIANT
 
-EXTERNAL = {"sweep_files": TILE, "channel_files": CHANNEL, "recipes": DETECTOR, "variants": VARIANT}
+EXTERNAL = {
+    "sweep_files": TILE, "channel_files": CHANNEL, "recipes": DETECTOR, "variants": VARIANT, "surroundings": TILE
+}  # fmt: skip
 ASSETS = {
     "sweeps": TILE,
     "conditions": TILE,
+    "sweep_border": TILE,
     "lens_channel": CHANNEL,
     "lens_registry": None,
     "lens_matches": TILE,
@@ -62,6 +65,7 @@ BLOCKING = {
     "realism": {"injections_look_real"},
 }
 WARNING = {
+    "negative_pool": {"borders_read"},
     "release": {"published"},
     "splits": {"conditions_balanced"},
     "negative_sample": {"mixture_as_asked", "strata_filled", "like_its_parent"},

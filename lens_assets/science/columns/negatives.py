@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from lens_assets.science.columns.registry import Column, Table
-from lens_assets.science.columns.surveys import SWEEPS_COLUMNS, TYPE
+from lens_assets.science.columns.surveys import BRICKID, DEC, FLUX, OBJID, RA, REF_CAT, RELEASE, SWEEPS_COLUMNS, TYPE
 
 _S2 = "science contract, section 2"
 
@@ -53,6 +53,12 @@ _COUNTS = (
     Column("taken_n2", pl.Int64, "", "N2 objects drawn from it, for itself or others", "count", lo=0),
 )
 
+SWEEP_BORDER = Table(
+    "sweep_border",
+    "one object near the edge of a tile that may matter to objects of the tiles beside it",
+    (RELEASE, BRICKID, OBJID, TYPE, RA, DEC, FLUX[1], REF_CAT),
+    ("release", "brickid", "objid"),
+)
 NEGATIVE_POOL = Table(
     "negative_pool",
     "one eligible non-lens of a tile",
@@ -77,4 +83,4 @@ COLUMNS = (
     SELECTION, POOL, N2_CATEGORY, N2_FLAGS, STAGE, STEP, ORDER, N_IN, REMOVED, N_LEFT, REMOVED_ALONE, STRATUM_TYPE,
     STRATUM_NOBS, DRAWN_FROM, RANK_HASH, DEPLOYMENT_WEIGHT, *_COUNTS,
 )  # fmt: skip
-TABLES = (NEGATIVE_POOL, ATTRITION, NEGATIVE_SAMPLE, STRATA)
+TABLES = (SWEEP_BORDER, NEGATIVE_POOL, ATTRITION, NEGATIVE_SAMPLE, STRATA)

@@ -16,11 +16,14 @@ from typing import Any
 
 import polars as pl
 
+from lens_assets.science.engines.beside import borders_beside
 from lens_assets.science.engines.place import Opened, Place
 from lens_assets.science.engines.recognise import digests, ensure
 from lens_assets.science.engines.report import TileReport
 from lens_assets.science.errors import BadInput
 from lens_assets.science.lenses.crossmatch import crossmatch, nearest_objects
+from lens_assets.science.negatives.border import border, limits
+from lens_assets.science.negatives.categories import NEIGHBOUR
 from lens_assets.science.negatives.pool import build_pool
 from lens_assets.science.negatives.selection import load_selection
 from lens_assets.science.provenance import code_digest
@@ -58,6 +61,13 @@ def _conditions(at: Opened, tile: str) -> Work:
     return identity, lambda draft: draft.table(occupancy(sweeps.read(), settings))
 
 
+def _sweep_border(at: Opened, tile: str) -> Work:
+    sweeps, t = at.store.get("sweeps", tile), at.profile.negatives.n2
+    code = code_digest("negatives/border.py", "negatives/categories.py", "columns/negatives.py")
+    identity = {"code": code, "limits": limits(t), **digests(sweeps)}
+    return identity, lambda draft: draft.table(border(sweeps.scan().select(NEIGHBOUR).collect(), tile, t))
+
+
 def _lens_matches(at: Opened, tile: str) -> Work:
     sweeps, registry, settings = at.store.get("sweeps", tile), at.store.get("lens_registry"), at.profile.lenses
 
@@ -73,15 +83,17 @@ def _lens_matches(at: Opened, tile: str) -> Work:
 
 def _negative_pool(at: Opened, tile: str) -> Work:
     sweeps, registry, settings = at.store.get("sweeps", tile), at.store.get("lens_registry"), at.profile.negatives
-    selection = load_selection(settings.selection)
+    selection, (borders, _) = load_selection(settings.selection), borders_beside(at, tile)
 
     def make(draft: Draft) -> None:
-        frame, lost = build_pool(sweeps.read(), registry.read(), selection, settings)
+        beside = pl.concat([b.read() for b in borders]) if borders else None
+        frame, lost = build_pool(sweeps.read(), registry.read(), selection, settings, neighbours=beside)
         draft.table(frame)
         draft.table(lost, "attrition")
+        draft.facts.update(beside=[b.partition for b in borders])
 
-    code = code_digest("negatives", "columns/negatives.py")
-    return {"code": code, "settings": settings, "selection": selection, **digests(sweeps, registry)}, make
+    code = code_digest("negatives", "columns/negatives.py", "engines/beside.py")
+    return {"code": code, "settings": settings, "selection": selection, **digests(sweeps, registry, borders)}, make
 
 
 KERNELS: Mapping[str, Kernel] = {
@@ -89,8 +101,9 @@ KERNELS: Mapping[str, Kernel] = {
     for kernel in (
         Kernel("sweeps", (), _sweeps),
         Kernel("conditions", ("sweeps",), _conditions),
+        Kernel("sweep_border", ("sweeps",), _sweep_border),
         Kernel("lens_matches", ("sweeps", "lens_registry"), _lens_matches),
-        Kernel("negative_pool", ("sweeps", "lens_registry"), _negative_pool),
+        Kernel("negative_pool", ("sweeps", "lens_registry", "sweep_border"), _negative_pool),
     )
 }
 """Asset -> kernel, in the order data flows."""

@@ -9,6 +9,7 @@ Decided so, and not by reading the adjacent sweeps, because nine sweeps a tile w
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -46,14 +47,27 @@ def border(sweeps: pl.DataFrame, tile: str, t: N2Thresholds, *, overhang_arcsec:
     return some.filter(pl.Series(near)).sort("release", "brickid", "objid")
 
 
+def limits(t: N2Thresholds) -> dict[str, float]:
+    """Those of the thresholds that a border depends on: the same for both sides of an edge, or it may not be used."""
+    return {"flux_r_min": t.neighbour_flux_r_min, "reach_arcsec": reach_arcsec(t)}
+
+
 def adjacent_tiles(tile: str, present: Iterable[str]) -> list[str]:
     """Those of the tiles ``present`` that touch ``tile``, at an edge, a corner or the pole; sorted."""
+    there = present if isinstance(present, (set, frozenset)) else {*present}
+    return [key for key in tiles_beside(tile) if key in there]
+
+
+@lru_cache(maxsize=4096)
+def tiles_beside(tile: str) -> tuple[str, ...]:
+    """All tiles of the sphere that touch ``tile``, whether the survey has them or not; sorted: 8, and 74 at a pole."""
     own = tile_of_key(tile)
-    return sorted(key for key in set(present) - {tile} if _touch(own, tile_of_key(key)))
-
-
-def _touch(a: Tile, b: Tile) -> bool:
-    if a.dec_min == b.dec_min and a.dec_min in (-90, 85):  # all of a polar cap meet at the pole
-        return True
-    apart = (b.ra_min - a.ra_min + 180) % 360 - 180
-    return abs(apart) <= 5 and abs(a.dec_min - b.dec_min) <= 5
+    found = {
+        Tile((own.ra_min + ra) % 360, own.dec_min + dec).key
+        for ra in (-5, 0, 5)
+        for dec in (-5, 0, 5)
+        if -90 <= own.dec_min + dec < 90
+    }
+    if own.dec_min in (-90, 85):  # all of a polar cap meet at the pole
+        found |= {Tile(ra, own.dec_min).key for ra in range(0, 360, 5)}
+    return tuple(sorted(found - {tile}))

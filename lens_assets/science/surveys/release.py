@@ -87,6 +87,17 @@ class DataRelease:
             raise BadInput("the server lists no sweeps here; give the tiles by name", file=f"{self.root}/{SWEEP_DIR}")
         return sorted(tile_of_file(name).key for name in names)
 
+    def has_sweep(self, tile: str) -> bool:
+        """Whether the release has a sweep of this tile: one look at one file. A server that fails raises."""
+        if self._tiles is not None:
+            return tile in self._tiles
+        relative = tile_of_key(tile).path
+        try:
+            self._identity(relative) if self.remote else self._present(relative)
+        except _Missing:
+            return False
+        return True
+
     def sweep_identity(self, tile: str) -> str:
         """A cheap version of a sweep (size and time of change, or the server's ETag): it changes when the file does."""
         relative = tile_of_key(tile).path
