@@ -22,6 +22,7 @@ from lens_assets.automation.watch import wait_until_settled
 from lens_assets.partitions import CHANNEL, TILE, batch_key, surface_key
 from lens_assets.resources.artefacts import ArtefactIOManager
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.detectors.ensembles import networks_of
 from lens_assets.science.profile import Profile
 
 HOST_TAG, PID_TAG = "lens_assets/host", "lens_assets/pid"
@@ -44,7 +45,8 @@ STEPS = (
     Step("sampling and splitting", None, ("positives", "negative_sample", "splits")),
     Step("cutting stamps from bricks", "tile", ("cutouts",)),
     Step("quality of the stamps, gate, hosts", None, ("cutout_quality", "detectability", "injection_hosts")),
-    Step("training and evaluating detectors", "detector", ("detector", "detector_scores", "evaluation")),
+    Step("training networks", "network", ("network",)),
+    Step("making and evaluating detectors", "detector", ("detector", "detector_scores", "evaluation")),
     Step("injecting arcs", "batch", ("injection_batch",)),
     Step("scoring injections", "surface", ("injection_scores",)),
     Step("judging realism", "surface", ("realism",)),
@@ -76,6 +78,8 @@ def partitions_of(axis: str | None, profile: Profile, instance: dg.DagsterInstan
     if axis in ("tile", "channel"):
         keys = (TILE if axis == "tile" else CHANNEL).get_partition_keys(dynamic_partitions_store=instance)
         return [*sorted(keys)]
+    if axis == "network":
+        return [*networks_of(runs.detectors)]
     if axis == "detector":
         return list(runs.detectors)
     if axis == "batch":

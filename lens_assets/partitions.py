@@ -16,8 +16,10 @@ TILE = dg.DynamicPartitionsDefinition(name="tile")
 """One key a sweep file, for instance ``000m005``."""
 CHANNEL = dg.DynamicPartitionsDefinition(name="channel")
 """One key a lens catalogue, for instance ``mock-imaging``."""
+NETWORK = dg.DynamicPartitionsDefinition(name="network")
+"""One key a training recipe and seed, for instance ``bottleneck-s1``."""
 DETECTOR = dg.DynamicPartitionsDefinition(name="detector")
-"""One key a training recipe and seed, for instance ``bottleneck-s0``."""
+"""One key a detector: a network by itself (``bottleneck-s1``) or an ensemble of networks (``mean_compact-e1``)."""
 VARIANT = dg.DynamicPartitionsDefinition(name="variant")
 """One key an injection variant, for instance ``sersic-population``."""
 THETA_E_KEYS = dg.StaticPartitionsDefinition([f"{value:.2f}" for value in Settings().theta_e])

@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from lens_assets.assets.detectors import SCORING
+from lens_assets.assets.detectors import scoring_code
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, DETECTOR_OF_SURFACE, SAME, SURFACE
 from lens_assets.resources.workspace import Workspace
@@ -38,7 +38,7 @@ def closure(
     each with its interval. The only asset that opens the truth."""
     profile = workspace.profile()
     identity = {
-        "code": code_digest("audits", "completeness", "cutouts", *SCORING),
+        "code": code_digest("audits", "completeness", "cutouts", *scoring_code(detector)),
         "truth": sha256_file(workspace.truth_folder / "lenses.parquet"),
         **digests(completeness_surface, detector, splits, sweeps),
     }

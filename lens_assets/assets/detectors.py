@@ -1,14 +1,15 @@
-"""Detectors: one partition a recipe and seed: its checkpoint, its scores on every object, and its evaluation."""
+"""Networks (one partition a recipe and seed), and the scores and the evaluation of every detector made of them."""
 
 import dagster as dg
 import polars as pl
 
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
-from lens_assets.partitions import ALL, DETECTOR, SAME
+from lens_assets.partitions import ALL, DETECTOR, NETWORK, SAME
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.columns.detectors import SCORES
 from lens_assets.science.cutouts.shard import ShardSet
-from lens_assets.science.detectors import checkpoint, evaluate, figures, score, train
+from lens_assets.science.detectors import checkpoint, evaluate, figures, members, score, train
+from lens_assets.science.detectors.ensemble_score import EnsembleScorer, score_members
 from lens_assets.science.detectors.recipes import Recipe, parse_detector
 from lens_assets.science.detectors.strata import ALL as WHOLE
 from lens_assets.science.detectors.tracking import Tracking
@@ -20,20 +21,26 @@ GROUP = "detectors"
 GPU = "gpu"
 EXPERIMENT = "lens_assets"
 SCORING = ("detectors/score.py", "detectors/networks.py", "cutouts/normalise.py", "cutouts/settings.py")
+ENSEMBLES = ("detectors/ensemble_combine.py", "detectors/ensemble_score.py")
 
 recipes = dg.AssetSpec(
     "recipes",
-    description="The training recipes: one YAML file each; a detector is a recipe and a seed.",
+    description="The training recipes: one YAML file each; a network is a recipe and a seed.",
     group_name=GROUP,
     kinds={"yaml", "external"},
     owners=["team:lens-assets"],
-    partitions_def=DETECTOR,
+    partitions_def=NETWORK,
 )
 
 
 def stamps_of(cutouts: list[Artefact]) -> ShardSet:
     """All shards as one source of stamps."""
     return ShardSet([a.folder for a in cutouts])
+
+
+def scoring_code(detector: Artefact) -> tuple[str, ...]:
+    """What decides a detector's scores besides its artefact: a change of how ensembles combine scores no network again."""
+    return (*SCORING, *ENSEMBLES) if detector.facts.get("kind") == "ensemble" else SCORING
 
 
 def usable(splits: Artefact, stamps: ShardSet) -> pl.DataFrame:
@@ -65,12 +72,12 @@ def recipe_of(workspace: Workspace, key: str) -> Recipe:
 
 @dg.asset(
     **renewing(GROUP, {"python", "pytorch", "mlflow"}, pool=GPU, chosen=True),
-    partitions_def=DETECTOR,
+    partitions_def=NETWORK,
     deps=[dg.AssetDep(recipes, partition_mapping=SAME)],
     ins={"splits": dg.AssetIn(partition_mapping=ALL), "cutouts": dg.AssetIn(partition_mapping=ALL)},
     metadata=of_table("detector_history", "history"),
 )
-def detector(
+def network(
     context: dg.AssetExecutionContext, workspace: Workspace, splits: Artefact, cutouts: list[Artefact]
 ) -> dg.MaterializeResult[Artefact]:
     """A network trained on real cutouts only, its epoch chosen on validation objects that play no other part. It depends on the
@@ -104,6 +111,7 @@ def detector(
             spec = checkpoint.save(draft.folder, result)
             figures.draw(draft.folder, recipe.key, history=result.history)
             run.artifact(draft.folder, "checkpoint")
+            draft.table(members.rows_table(rows), members.ROWS_FILE)
             draft.facts.update(
                 rows=result.history.height,
                 trained_on=rows.filter(pl.col("role") == "train").height,
@@ -138,14 +146,19 @@ def detector_scores(
     profile, stamps = workspace.profile(), stamps_of(cutouts)
     rows = usable(splits, stamps).sort("galaxy_id")
     identity = {
-        "code": code_digest(*SCORING),
+        "code": code_digest(*scoring_code(detector)),
         "detector": detector.digest,
         "rows": digest(rows.select("galaxy_id", "stamp_digest").rows()),
     }
 
     def make(draft: Draft) -> None:
         scorer = checkpoint.load(detector.folder, profile.cutouts.normalisation, profile.detectors)
-        draft.table(SCORES.conform(score.score_rows(scorer, rows["galaxy_id"], stamps)))
+        if isinstance(scorer, EnsembleScorer):
+            found = score_members(scorer, rows["galaxy_id"], stamps)
+            draft.table(members.scores_table(found, scorer.member_keys), members.SCORES_FILE)
+        else:
+            found = score.score_rows(scorer, rows["galaxy_id"], stamps)
+        draft.table(SCORES.conform(found))
         draft.facts.update(precision=scorer.precision)
 
     return stage(context, workspace, identity, make)
@@ -187,7 +200,8 @@ def evaluation(
         draft.json("calibration", found.calibration())
         made = figures.draw(draft.folder, context.partition_key, found)
         with tracked(context, workspace, f"evaluation of {detector.digest}") as run:
-            run.params({"detector": detector.digest[:16], "best_epoch": detector.facts["best_epoch"]})
+            facts = {name: detector.facts[name] for name in ("best_epoch", "combiner") if name in detector.facts}
+            run.params({"detector": detector.digest[:16], "members": ", ".join(detector.facts["members"]), **facts})
             run.metrics(headline(found.metrics))
             for path in made:
                 run.artifact(path, "evaluation")

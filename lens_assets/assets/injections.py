@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from lens_assets.assets.detectors import GPU, SCORING, stamps_of
+from lens_assets.assets.detectors import GPU, scoring_code, stamps_of
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import (
     ALL,
@@ -129,7 +129,7 @@ def injection_scores(
     profile = workspace.profile()
     variant = variant_of(context.partition_key.keys_by_dimension["variant"])
     identity = {
-        "code": code_digest(*ENGINE, *SCORING),
+        "code": code_digest(*ENGINE, *scoring_code(detector)),
         "detector": detector.digest,
         "variant": variant.digest,
         "stamps": digest(sorted(a.digest for a in cutouts)),

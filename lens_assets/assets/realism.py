@@ -5,7 +5,7 @@ import json
 import dagster as dg
 import polars as pl
 
-from lens_assets.assets.detectors import SCORING, stamps_of
+from lens_assets.assets.detectors import scoring_code, stamps_of
 from lens_assets.assets.injections import ENGINE, variant_of
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR_OF_SURFACE, SURFACE
@@ -46,7 +46,7 @@ def realism(
     profile, keys = workspace.profile(), context.partition_key.keys_by_dimension
     variant, settings = variant_of(keys["variant"]), profile.realism
     identity = {
-        "code": code_digest("realism", *ENGINE, *SCORING, "completeness/detectability.py"),
+        "code": code_digest("realism", *ENGINE, *scoring_code(detector), "completeness/detectability.py"),
         "settings": settings,
         "variant": variant.digest,
         **digests(detector, injection_batch, detectability, splits, cutouts),

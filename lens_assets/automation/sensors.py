@@ -15,7 +15,7 @@ import dagster as dg
 from lens_assets.automation import watch
 from lens_assets.automation.changes import Changes, changes, may_withdraw
 from lens_assets.automation.surroundings import told
-from lens_assets.partitions import CHANNEL, DETECTOR, TILE, VARIANT
+from lens_assets.partitions import CHANNEL, DETECTOR, NETWORK, TILE, VARIANT
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
@@ -23,7 +23,8 @@ from lens_assets.science.hashing import digest
 AXES: dict[str, tuple[dg.DynamicPartitionsDefinition, str]] = {
     "tile": (TILE, "sweep_files"),
     "channel": (CHANNEL, "channel_files"),
-    "detector": (DETECTOR, "recipes"),
+    "network": (NETWORK, "recipes"),
+    "detector": (DETECTOR, "compositions"),
     "variant": (VARIANT, "variants"),
 }
 """Axis -> its partitions and the external asset that stands for its files."""
@@ -45,7 +46,7 @@ def look(axis: str, workspace: Workspace, before: Mapping[str, str] | None = Non
         return watch.tiles(workspace.data_release())
     if axis == "channel":
         return watch.channels(workspace.catalogue_folder, before=before)
-    return watch.detectors() if axis == "detector" else watch.variants()
+    return {"network": watch.networks, "detector": watch.detectors, "variant": watch.variants}[axis]()
 
 
 def events(axis: str, found: Mapping[str, str], keys: tuple[str, ...]) -> list[dg.AssetMaterialization]:
@@ -204,7 +205,8 @@ def build_sensors() -> list[dg.SensorDefinition]:
     return [
         _watching("tile", "New or changed sweep files become tiles; one that is gone is withdrawn.", 30),
         _watching("channel", "New or changed lens catalogues become channels; one that is gone is withdrawn.", 10),
-        _watching("detector", "New or changed training recipes become detectors.", 60),
+        _watching("network", "New or changed training recipes become networks.", 60),
+        _watching("detector", "Networks and new or changed ensembles become detectors.", 60),
         _watching("variant", "New or changed injection variants become partitions.", 60),
         dg.AutomationConditionSensorDefinition(
             name="renew",

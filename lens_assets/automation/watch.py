@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from lens_assets.science.detectors.ensembles import composition, load_ensembles, networks_of
 from lens_assets.science.detectors.recipes import detector_keys, load_recipes, parse_detector
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
@@ -116,10 +117,17 @@ def wait_until_settled(folder: Path, most: float = 30.0) -> None:
         time.sleep(0.2)
 
 
+def networks() -> dict[str, str]:
+    """Network key -> digest of its recipe: every seed a recipe offers, and every member of an ensemble."""
+    recipes, ensembles = load_recipes(), load_ensembles()
+    keys = {*detector_keys(recipes), *networks_of(list(ensembles), ensembles)}
+    return {key: parse_detector(key, recipes).digest for key in sorted(keys)}
+
+
 def detectors() -> dict[str, str]:
-    """Detector key -> digest of its recipe."""
-    recipes = load_recipes()
-    return {key: parse_detector(key, recipes).digest for key in detector_keys(recipes)}
+    """Detector key -> digest of what it is made of: every network by itself, and every ensemble."""
+    ensembles = load_ensembles()
+    return {key: composition(key, ensembles).digest for key in sorted({*networks(), *ensembles})}
 
 
 def variants() -> dict[str, str]:

@@ -27,7 +27,7 @@ from lens_assets.science.storage import Artefact, verify
 
 pytestmark = [pytest.mark.xdist_group("chain"), pytest.mark.timeout(1500)]
 SEED = 20261123
-UNTIL_EVALUATION = tuple(name for step in STEPS[:8] for name in step.assets)
+UNTIL_EVALUATION = tuple(name for step in STEPS[:9] for name in step.assets)
 
 
 def artefacts(workspace: Workspace) -> dict[str, Artefact]:
@@ -133,7 +133,7 @@ def test_the_lineage_of_a_surface_reaches_a_sweep_a_channel_and_names_their_dige
     store = home.workspace.store()
     (key,) = store.partitions("completeness_surface")
     found = lineage.trace(store, store.get("completeness_surface", key))
-    for asset in ("sweeps", "lens_channel", "cutouts", "detector"):
+    for asset in ("sweeps", "lens_channel", "cutouts", "network", "detector"):
         names = [name for name in found if name.startswith(f"{asset}[")]
         assert names, f"{asset} is not in the lineage: {sorted(found)}"
         for name in names:
@@ -177,6 +177,7 @@ def test_a_lens_outside_the_survey_renews_the_registry_but_trains_nothing(home):
     assert after["lens_registry[all]"] != before["lens_registry[all]"]
     assert reused["lens_registry[all]"] is False
     assert reused["lens_matches[000m005]"] is False
+    assert reused["network[tiny-s1]"] is True
     assert reused["detector[tiny-s1]"] is True
     assert all(was for name, was in reused.items() if name.startswith(("sweeps[", "cutouts[", "detector_scores[")))
 
@@ -184,7 +185,7 @@ def test_a_lens_outside_the_survey_renews_the_registry_but_trains_nothing(home):
 def test_a_late_catalogue_renews_the_registry_and_trains_only_when_a_training_row_changed(home):
     store = home.workspace.store()
     before = {name: a.digest for name, a in artefacts(home.workspace).items()}
-    rows = store.get("detector", "tiny-s1").manifest["made_from"]["rows"]
+    rows = store.get("network", "tiny-s1").manifest["made_from"]["rows"]
     systems = store.get("lens_registry").read()
     path = home.workspace.catalogue_folder / "mock-late-imaging.csv"
     assert late_catalogue(home.workspace.truth_folder, path, SEED) > 3
@@ -194,7 +195,8 @@ def test_a_late_catalogue_renews_the_registry_and_trains_only_when_a_training_ro
     assert store.get("lens_registry").digest != before["lens_registry[all]"]
     assert now.filter(pl.col("channels").list.contains("mock-late-imaging")).height
     assert not systems.filter(pl.col("channels").list.contains("mock-late-imaging")).height
-    same_rows = store.get("detector", "tiny-s1").manifest["made_from"]["rows"] == rows
+    same_rows = store.get("network", "tiny-s1").manifest["made_from"]["rows"] == rows
+    assert reused["network[tiny-s1]"] is same_rows
     assert reused["detector[tiny-s1]"] is same_rows
     assert reused["lens_channel[mock-imaging]"] is True
     if same_rows:

@@ -10,11 +10,16 @@ import pytest
 import lens_assets
 from lens_assets.chain import STEPS
 from lens_assets.definitions import defs
-from lens_assets.partitions import BATCH, CHANNEL, DETECTOR, SURFACE, TILE, VARIANT
+from lens_assets.partitions import BATCH, CHANNEL, DETECTOR, NETWORK, SURFACE, TILE, VARIANT
 
 EXTERNAL = {
-    "sweep_files": TILE, "channel_files": CHANNEL, "recipes": DETECTOR, "variants": VARIANT, "surroundings": TILE
-}  # fmt: skip
+    "sweep_files": TILE,
+    "channel_files": CHANNEL,
+    "recipes": NETWORK,
+    "compositions": DETECTOR,
+    "variants": VARIANT,
+    "surroundings": TILE,
+}
 ASSETS = {
     "sweeps": TILE,
     "conditions": TILE,
@@ -30,6 +35,7 @@ ASSETS = {
     "cutout_quality": None,
     "detectability": None,
     "injection_hosts": None,
+    "network": NETWORK,
     "detector": DETECTOR,
     "detector_scores": DETECTOR,
     "evaluation": DETECTOR,
@@ -145,7 +151,10 @@ def test_the_steps_of_the_chain_make_every_executable_asset_once_in_the_order_of
 
 
 def test_the_assets_of_a_step_lie_on_the_axis_of_the_step():
-    axes = {"tile": TILE, "channel": CHANNEL, "detector": DETECTOR, "batch": BATCH, "surface": SURFACE, None: None}
+    axes = {
+        "tile": TILE, "channel": CHANNEL, "network": NETWORK, "detector": DETECTOR, "batch": BATCH, "surface": SURFACE,
+        None: None,
+    }  # fmt: skip
     for step in STEPS:
         assert {ASSETS[name] for name in step.assets} == {axes[step.axis]}, step.title
 
@@ -210,6 +219,7 @@ def test_a_check_has_the_partitions_of_its_asset_and_a_description():
 def test_training_and_scoring_wait_for_the_pool_of_the_gpu_and_nothing_else_does():
     pools = {name: {op.pool for op in asset.node_def.iterate_op_defs()} for name, asset in BUILT.items()}
     assert {name for name, pool in pools.items() if pool == {"gpu"}} == {
+        "network",
         "detector",
         "detector_scores",
         "injection_scores",

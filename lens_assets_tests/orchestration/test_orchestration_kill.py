@@ -118,7 +118,7 @@ def test_a_demo_killed_while_training_goes_on_from_its_epoch_and_ends_with_the_s
     home = tmp_path / "home"
     store = Store(home / "store")
     kill_when(home, profile, lambda: any((home / "work" / "training").glob("*/last.ckpt")))
-    assert store.partitions("detector") == []
+    assert store.partitions("network") == []
     stamps = {
         key: (store.root / "cutouts" / key / "manifest.json").stat().st_mtime_ns for key in store.partitions("cutouts")
     }

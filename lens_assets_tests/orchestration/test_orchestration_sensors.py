@@ -414,7 +414,7 @@ def test_synchronise_adds_and_reports_once(files, workspace, instance):
 
 
 def test_recipes_and_variants_are_axes_too(workspace, instance):
-    for axis, key in (("detector", "tiny-s1"), ("variant", "sersic-population")):
+    for axis, key in (("network", "tiny-s1"), ("detector", "tiny-s1"), ("variant", "sersic-population")):
         result = tick(axis, context(instance), workspace)
         assert key in added(result)
         assert json.loads(result.cursor) == look(axis, workspace)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from lens_assets.science.columns import cutouts
+from lens_assets.science.columns import cutouts, splits
 from lens_assets.science.columns.registry import Column, Table
 from lens_assets.science.columns.surveys import GALAXY_ID, N
 
@@ -37,6 +37,34 @@ _CURVE = (
     Column("best", pl.Boolean, "", "the epoch whose weights are kept", _S4),
 )
 HISTORY = Table("detector_history", "one epoch of training", (EPOCH, *_CURVE), ("epoch",))
+
+NETWORK_ROWS = Table(
+    "network_rows", "one galaxy a network was trained or selected on", (GALAXY_ID, splits.ROLE), ("galaxy_id",)
+)
+_MEMBER = (
+    Column("position", pl.Int32, "", "place of the member in the ensemble, from 0", "configuration", lo=0),
+    Column("member", pl.String, "", "key of a network", "configuration"),
+    Column("recipe", pl.String, "", "its recipe", "configuration"),
+    Column("seed", pl.Int64, "", "its seed", "configuration", lo=0, variant="of a network"),
+    Column("parameters", pl.Int64, "", "trainable parameters", _S4, lo=1),
+)
+_MEMBER_MADE = (
+    _number("member_weight", "d(combined logit) / d(its logit); null where that depends on the logit", lo=0),
+    Column("network_digest", pl.String, "", "digest of the network's artefact", "derived"),
+)
+MEMBERS = Table("detector_members", "one network of a detector", (*_MEMBER, _CURVE[-2], *_MEMBER_MADE), ("position",))
+MEMBER_SCORES = Table(
+    "member_scores", "one galaxy scored by one member of an ensemble", (GALAXY_ID, _MEMBER[1], LOGIT),
+    ("galaxy_id", "member"),
+)  # fmt: skip
+_OOF = (
+    Column("fold", pl.Int32, "", "fold of its sky cell; a row's fold did not fit what combined it", _S4, lo=0),
+    Column("oof_logit", pl.Float64, "", "combined logit, out of fold", _S4),
+    Column("oof_mean_logit", pl.Float64, "", "the same of the calibrated mean of the logits", _S4),
+)
+ENSEMBLE_FIT = Table(
+    "ensemble_fit", "one galaxy of the role calibrate", (GALAXY_ID, splits.LABEL, *_OOF), ("galaxy_id",)
+)
 
 SET = _word("set", "held-out (channels that train), independent, or evaluation (independence not known)")
 AXIS, STRATUM = _word("stratum_axis", "what the rows are divided by; all"), _word("stratum", "which part")
@@ -131,6 +159,9 @@ COLUMNS = (
     SCORE,
     EPOCH,
     *_CURVE,
+    *_MEMBER,
+    *_MEMBER_MADE,
+    *_OOF,
     SET,
     AXIS,
     STRATUM,
@@ -152,4 +183,4 @@ COLUMNS = (
     DETECTOR_A,
     *_DIFFERENCE,
 )
-TABLES = (SCORES, HISTORY, METRICS, THRESHOLDS, CURVES, DIFFERENCES)
+TABLES = (SCORES, HISTORY, NETWORK_ROWS, MEMBERS, MEMBER_SCORES, ENSEMBLE_FIT, METRICS, THRESHOLDS, CURVES, DIFFERENCES)

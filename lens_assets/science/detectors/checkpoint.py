@@ -80,9 +80,9 @@ def save(folder: Path, result: TrainResult) -> DetectorSpec:
     return spec
 
 
-def read_spec(folder: Path) -> DetectorSpec:
-    """The specification in a detector's folder; :class:`BadInput` naming the file when it cannot be used."""
-    path = folder / SPEC
+def read_spec(folder: Path, name: str = SPEC) -> DetectorSpec:
+    """The specification in a network's folder; :class:`BadInput` naming the file when it cannot be used."""
+    path = folder / name
     try:
         spec = DetectorSpec.model_validate(json.loads(path.read_text()))
     except (OSError, ValueError, ValidationError) as fault:
@@ -94,9 +94,12 @@ def read_spec(folder: Path) -> DetectorSpec:
     return spec
 
 
-def load_network(folder: Path) -> tuple[LensNet, DetectorSpec]:
-    """The network in eval mode and its specification."""
-    spec, path = read_spec(folder), folder / WEIGHTS
+def load_network(folder: Path, *, weights: str = WEIGHTS, spec: str = SPEC) -> tuple[LensNet, DetectorSpec]:
+    """The network in eval mode and its specification, from files of these names."""
+    return _network(read_spec(folder, spec), folder / weights)
+
+
+def _network(spec: DetectorSpec, path: Path) -> tuple[LensNet, DetectorSpec]:
     try:
         data = path.read_bytes()
         tensors: Mapping[str, torch.Tensor] = load_tensors(data)
@@ -111,13 +114,26 @@ def load_network(folder: Path) -> tuple[LensNet, DetectorSpec]:
     return net.eval(), spec
 
 
+def is_ensemble(folder: Path) -> bool:
+    """Whether a detector's folder holds an ensemble."""
+    try:
+        value = json.loads((folder / SPEC).read_text())
+    except (OSError, ValueError) as fault:
+        raise BadInput(f"not a detector's specification: {fault}", file=str(folder / SPEC)) from fault
+    return isinstance(value, dict) and value.get("kind") == "ensemble"
+
+
 def load(folder: Path, expect: NormalisationSpec | None = None, settings: Settings | None = None) -> Scorer:
-    """The scorer of a detector's folder.
+    """The scorer of a detector's folder, one network's or an ensemble's.
 
     ``expect`` is the normalisation the caller believes in (that of the cutout settings, of the injections); another one
     than the detector's raises :class:`BadInput` naming the fields that differ.
     """
     settings = settings or Settings()
+    if is_ensemble(folder):
+        from lens_assets.science.detectors import ensemble_disk  # which reads its members by this module
+
+        return ensemble_disk.load(folder, expect, settings)
     net, spec = load_network(folder)
     if expect is not None:
         refuse_mismatch(spec.recipe.normalisation, expect)

@@ -94,13 +94,17 @@ class Scorer:
             yield outputs[:, -1].copy()
 
     def _stream(self, batches: Iterable[tuple[F32, Mask | None]]) -> Iterator[F32]:
+        return self.outputs(prepared(images, valid, self.normalisation) for images, valid in batches)
+
+    def outputs(self, batches: Iterable[F32]) -> Iterator[F32]:
+        """Features and, last, the logit (n, f + 1) of each batch in turn of whole stamps that are normalised already."""
         waiting: list[F32] = []  # normalised stamps not yet through the network
         done: list[F32] = []  # outputs (features, logit) not yet handed out
         sizes: list[int] = []  # of the batches not yet handed out
-        for images, valid in batches:
-            sizes.append(len(images))
-            if len(images):
-                waiting.append(self._prepared(images, valid))
+        for batch in batches:
+            sizes.append(len(batch))
+            if len(batch):
+                waiting.append(crop(batch, self.input_size))
             held = sum(map(len, waiting))
             if held >= self.batch:
                 stamps = np.concatenate(waiting)
@@ -118,9 +122,6 @@ class Scorer:
         everything = np.concatenate([np.empty((0, self.n_features + 1), np.float32), *done])
         done[:] = [everything[n:]]
         return everything[:n]
-
-    def _prepared(self, images: F32, valid: Mask | None) -> F32:
-        return crop(normalise(images, self.normalisation, valid=valid), self.input_size)
 
     def _forward(self, stamps: F32) -> F32:
         n = len(stamps)
@@ -154,6 +155,11 @@ def probability(logit: npt.ArrayLike) -> F32:
     """``1 / (1 + exp(-logit))``, computed in float64, as float32."""
     x = np.asarray(logit, np.float64)
     return np.exp(-np.logaddexp(0.0, -x)).astype(np.float32)
+
+
+def prepared(images: F32, valid: Mask | None, spec: NormalisationSpec) -> F32:
+    """A batch normalised; an empty one stays what it is."""
+    return normalise(images, spec, valid=valid) if len(images) else images
 
 
 def crop(images: F32, size: int) -> F32:
