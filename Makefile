@@ -43,9 +43,11 @@ lint: setup  ## repair what can be repaired
 lock:  ## pin requirements.in and requirements-dev.in into requirements.lock
 	deploy/lock.sh
 
-docs: setup  ## the pages derived from the code: docs/columns.md
+docs: setup  ## the pages derived from the code: docs/columns.md, docs/parity.md
 	$(BIN)/python -m lens_assets.science.columns.page > docs/columns.md.new
 	mv docs/columns.md.new docs/columns.md
+	$(BIN)/python -m lens_assets.science.detectors.parity > docs/parity.md.new
+	mv docs/parity.md.new docs/parity.md
 
 clean:  ## remove everything a run wrote (not the environment)
 	rm -rf $(HOME_DIR) bench .pytest_cache .mypy_cache .ruff_cache .coverage

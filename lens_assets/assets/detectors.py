@@ -8,7 +8,7 @@ from lens_assets.partitions import ALL, DETECTOR, NETWORK, SAME
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.columns.detectors import SCORES
 from lens_assets.science.cutouts.shard import ShardSet
-from lens_assets.science.detectors import checkpoint, evaluate, figures, members, score, train
+from lens_assets.science.detectors import checkpoint, effective, evaluate, figures, members, networks, score, train
 from lens_assets.science.detectors.ensemble_score import EnsembleScorer, score_members
 from lens_assets.science.detectors.recipes import Recipe, parse_detector
 from lens_assets.science.detectors.strata import ALL as WHOLE
@@ -20,7 +20,7 @@ from lens_assets.science.storage import Artefact, Draft
 GROUP = "detectors"
 GPU = "gpu"
 EXPERIMENT = "lens_assets"
-SCORING = ("detectors/score.py", "detectors/networks.py", "cutouts/normalise.py", "cutouts/settings.py")
+SCORING = ("detectors/score.py", *networks.SOURCES, "cutouts/normalise.py", "cutouts/settings.py")
 ENSEMBLES = ("detectors/ensemble_combine.py", "detectors/ensemble_score.py")
 
 recipes = dg.AssetSpec(
@@ -65,6 +65,13 @@ def tracked(context: dg.AssetExecutionContext, workspace: Workspace, key: str) -
     )
 
 
+def told(row: dict[str, float]) -> str:
+    """An epoch as a line of the log."""
+    line = "epoch {epoch}: loss {train_loss:.4f}, AUC on the selection set {select_auc:.4f}, {seconds:.0f} s"
+    minutes = f"; at most {row['at_most'] / 60:.1f} min to go" if row["at_most"] else "; the last one"
+    return line.format(**row) + minutes
+
+
 def recipe_of(workspace: Workspace, key: str) -> Recipe:
     """The recipe of a detector with what the profile overrides."""
     return parse_detector(key, overrides=workspace.profile().detectors.overrides)
@@ -85,9 +92,10 @@ def network(
     settings, stamps = workspace.profile().detectors, stamps_of(cutouts)
     recipe = recipe_of(workspace, context.partition_key)
     rows = usable(splits, stamps).filter(pl.col("role").is_in(["train", "select"])).sort("galaxy_id")
-    columns = ["galaxy_id", "role", "label", "weight", "tier", "pool", "stamp_digest"]
+    domain = [] if recipe.domain is None else recipe.domain.columns
+    columns = ["galaxy_id", "role", "label", "weight", "tier", "pool", "stamp_digest", *domain]
     identity = {
-        "code": code_digest(*train.ROOMS, "detectors/checkpoint.py"),
+        "code": code_digest(*effective.ROOMS, "detectors/checkpoint.py"),
         "recipe": recipe.digest,
         "threads": settings.threads,
         "rows": digest(rows.select(columns).rows()),
@@ -104,9 +112,8 @@ def network(
                 workspace.work / "training",
                 settings=settings,
                 logger=run,
-                progress=lambda row: context.log.info(
-                    "epoch {epoch}: loss {train_loss:.4f}, AUC on the selection set {select_auc:.4f}".format(**row)
-                ),
+                progress=lambda row: context.log.info(told(row)),
+                pulse=context.log.info,
             )
             spec = checkpoint.save(draft.folder, result)
             figures.draw(draft.folder, recipe.key, history=result.history)

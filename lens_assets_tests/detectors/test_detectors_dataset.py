@@ -9,21 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from lens_assets.science.detectors.dataset import (
-    N1,
-    N2,
-    POSITIVE,
-    Epoch,
-    Normalised,
-    Rows,
-    epoch_counts,
-    epoch_plan,
-    move,
-    moves,
-    prior_shift,
-    rows_of,
-)
+from lens_assets.science.detectors.dataset import Epoch, Normalised, epoch_plan, move, moves
 from lens_assets.science.detectors.recipes import Augmentation, Mixture
+from lens_assets.science.detectors.rows import N1, N2, POSITIVE, Rows, epoch_counts, prior_shift, rows_of
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import mix64
 

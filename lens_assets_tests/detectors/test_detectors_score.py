@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from lens_assets.science.cutouts.normalise import NormalisationSpec, normalise
 from lens_assets.science.detectors import checkpoint
-from lens_assets.science.detectors.networks import NetworkSpec, build_network, count_parameters, fused
+from lens_assets.science.detectors.networks import build_network, count_parameters, fused
 from lens_assets.science.detectors.recipes import detector_keys, load_recipes, parse_detector, read_recipe
+from lens_assets.science.detectors.residual import ResidualSpec
 from lens_assets.science.detectors.score import Scorer, bf16_supported, measure_drift, probability, score_rows
 from lens_assets.science.detectors.settings import Settings
 from lens_assets.science.errors import BadInput
@@ -197,7 +198,7 @@ def test_folding_batch_norms_changes_no_output():
 
 def test_channel_counts_that_corrupt_memory_are_refused():
     with pytest.raises(ValueError, match="not multiples of 16"):
-        NetworkSpec(kind="basic", stem=8, widths=(16,), blocks=(1,))
+        ResidualSpec(kind="basic", stem=8, widths=(16,), blocks=(1,))
 
 
 def test_detector_keys_name_recipe_and_seed():

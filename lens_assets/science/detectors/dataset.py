@@ -1,4 +1,4 @@
-"""What the network sees in an epoch: which rows, in which order, changed in which way.
+"""What the network sees in an epoch: rows in which order, changed in which way.
 
 Everything random is a hash of (seed, epoch, galaxy, copy): no generator is carried along, so an epoch can be made again
 alone, by any number of workers, after any interruption. (A published run fixed the augmentation per sample and saw
@@ -12,18 +12,19 @@ labels of other roles than those it is given, and nothing here cuts or normalise
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import torch
 from torch.utils.data import Dataset
 
 from lens_assets.science.cutouts.normalise import NormalisationSpec, normalise
 from lens_assets.science.detectors.recipes import Augmentation, Mixture, Recipe
+from lens_assets.science.detectors.rows import N1, N2, POSITIVE, Rows, epoch_counts
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import mix64, seed_of
 
@@ -32,7 +33,6 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
-POSITIVE, N1, N2 = 0, 1, 2
 _CHUNK = 256
 
 
@@ -46,83 +46,6 @@ class StampSource(Protocol):
     def invvar(self, galaxy_ids: Sequence[str]) -> F32:
         """Inverse variance; 0 where a pixel is not valid."""
         ...
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of one role, sorted by ``galaxy_id``: identity, target, loss weight and the group they are drawn
-    from."""
-
-    galaxy_ids: tuple[str, ...]
-    keys: U64
-    label: F32
-    target: F32
-    weight: F32
-    group: npt.NDArray[np.int8]
-
-    def __len__(self) -> int:
-        return len(self.galaxy_ids)
-
-
-def rows_of(sample: pl.DataFrame, role: str, recipe: Recipe) -> Rows:
-    """The rows of ``sample`` with this ``role`` and the weights the recipe gives them.
-
-    Needs columns galaxy_id, role, label (0/1), weight; tier and pool where they are. Raises :class:`BadInput` for
-    repeated ids, other labels, weights that are not positive, or a role without both classes.
-    """
-    for column in ("galaxy_id", "role", "label", "weight"):
-        if column not in sample.columns:
-            raise BadInput("the sample needs this column", column=column)
-    part = sample.filter(pl.col("role") == role).sort("galaxy_id")
-    if part["galaxy_id"].n_unique() != part.height:
-        raise BadInput(f"a galaxy is more than once in role {role!r}", column="galaxy_id")
-    label = part["label"].cast(pl.Float32).to_numpy(writable=True)
-    if not np.isin(label, (0.0, 1.0)).all():
-        raise BadInput(f"role {role!r} holds labels other than 0 and 1", column="label")
-    if not (label == 1).any() or not (label == 0).any():
-        raise BadInput(f"role {role!r} has {int((label == 1).sum())} positives and {int((label == 0).sum())} negatives")
-    weight = part["weight"].cast(pl.Float32).fill_null(1.0).to_numpy().copy()
-    target = label.copy()
-    if "tier" in part.columns:
-        tier_b = (part["tier"] == "B").fill_null(False).to_numpy() & (label == 1)
-        if recipe.tier_b_weight is not None:
-            weight[tier_b] = recipe.tier_b_weight
-        target[tier_b] = 1.0 - recipe.label_smoothing_b
-    if not (np.isfinite(weight) & (weight > 0)).all():
-        raise BadInput(f"role {role!r}: a weight is not positive", column="weight")
-    group = np.full(part.height, N1, np.int8)
-    if "pool" in part.columns:
-        group[(part["pool"] == "N2").fill_null(False).to_numpy()] = N2
-    group[label == 1] = POSITIVE
-    ids = tuple(part["galaxy_id"].to_list())
-    keys = np.array([seed_of("galaxy", g) for g in ids], np.uint64)
-    return Rows(ids, keys, label, target, weight, group)
-
-
-def epoch_counts(rows: Rows, mixture: Mixture) -> tuple[int, int, int]:
-    """How many positives, N1 and N2 an epoch draws. :class:`BadInput` when a group it needs is empty."""
-    size = mixture.epoch_size or len(rows)
-    have = np.bincount(rows.group, minlength=3)
-    share = have[POSITIVE] / len(rows) if mixture.positive_fraction is None else mixture.positive_fraction
-    positives = max(1, round(share * size))
-    n2 = round(mixture.n2 * (size - positives))
-    counts = (positives, size - positives - n2, n2)
-    for name, n, available in zip(("positives", "N1", "N2"), counts, have, strict=True):
-        if n and not available:
-            raise BadInput(f"the mixture asks for {n} {name} an epoch and the sample has none; change `mixture`")
-    return counts
-
-
-def prior_shift(rows: Rows, mixture: Mixture) -> float:
-    """log-odds that the mixture adds over the sample's own ratio of positives to negatives (0 without oversampling).
-
-    Training on odds multiplied by a factor adds the log of that factor to an ideal logit (Saerens et al. 2002,
-    doi:10.1162/089976602753284446, eq. 2.4); it is taken off the head's bias when training ends. The mixing of N1 and
-    N2 changes the negatives themselves and has no such correction; that is what the calibration map is for.
-    """
-    positives, n1, n2 = epoch_counts(rows, mixture)
-    have = np.bincount(rows.group, minlength=3)
-    return float(np.log(positives / (n1 + n2)) - np.log(have[POSITIVE] / (have[N1] + have[N2])))
 
 
 def epoch_plan(rows: Rows, mixture: Mixture, seed: int, epoch: int) -> tuple[I64, I64]:
@@ -157,6 +80,9 @@ class Moves:
     mirror: npt.NDArray[np.bool_]
     down: I64
     right: I64
+
+    def __getitem__(self, slots: I64) -> Moves:
+        return Moves(self.turns[slots], self.mirror[slots], self.down[slots], self.right[slots])
 
 
 def moves(keys: U64, copies: I64, augmentation: Augmentation, seed: int, epoch: int) -> Moves:
@@ -217,6 +143,29 @@ class Normalised:
             return self._pixels[rows]
         return self._read([self.galaxy_ids[i] for i in rows])
 
+    def views(self, rows: I64, moves: Moves, size: int) -> torch.Tensor:
+        """Stamps of these rows, moved, (n, 3, size, size)."""
+        out = np.stack(
+            [
+                move(image, int(turns), bool(mirror), int(down), int(right), size)
+                for image, turns, mirror, down, right in zip(
+                    self[rows], moves.turns, moves.mirror, moves.down, moves.right, strict=True
+                )
+            ]
+        )
+        return torch.from_numpy(out)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For other processes: what is in memory is shared with them, and its source left behind."""
+        if not self.cached:
+            return self.__dict__
+        shared = torch.from_numpy(self._pixels).share_memory_()  # type: ignore[no-untyped-call]
+        return self.__dict__ | {"_pixels": shared, "_stamps": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        pixels = state["_pixels"]
+        self.__dict__.update(state | {"_pixels": pixels.numpy() if isinstance(pixels, torch.Tensor) else pixels})
+
     def _read(self, ids: Sequence[str]) -> F32:
         images = normalise(self._stamps.images(ids), self._spec, valid=self._stamps.invvar(ids) > 0)
         if not np.isfinite(images).all():
@@ -224,12 +173,34 @@ class Normalised:
         return images
 
 
-class Epoch(Dataset[Batch]):
-    """The batches of one epoch: item ``b`` is (stamps, targets, weights). Sizes differ by one at most; none is
-    dropped."""
+class Views(Protocol):
+    """Where a network's inputs come from: stamps (:class:`Normalised`), or features of a frozen encoder."""
 
-    def __init__(self, rows: Rows, pixels: Normalised, recipe: Recipe, epoch: int, *, augment: bool = True) -> None:
-        self._rows, self._pixels, self._recipe = rows, pixels, recipe
+    def views(self, rows: I64, moves: Moves, size: int) -> torch.Tensor:
+        """Inputs of these rows, each moved in its way."""
+        ...
+
+
+class Epoch(Dataset[Batch]):
+    """The batches of one epoch: item ``b`` is (inputs, targets, weights). Sizes differ by one at most; none is dropped.
+
+    Of ``world`` processes each gets every ``world``-th slot of every batch, so that together they make the steps that one
+    makes alone. A process's weights carry its share of the batch: the mean over processes of their mean losses is the
+    mean over the batch.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        source: Views,
+        recipe: Recipe,
+        epoch: int,
+        *,
+        augment: bool = True,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._rows, self._source, self._recipe, self._world = rows, source, recipe, world
         if augment:
             row, copy = epoch_plan(rows, recipe.mixture, recipe.seed, epoch)
             self._moves = moves(rows.keys[row], copy, recipe.augmentation, recipe.seed, epoch)
@@ -238,23 +209,26 @@ class Epoch(Dataset[Batch]):
             still = np.zeros(len(rows), np.int64)
             self._moves = Moves(still, still.astype(bool), still, still)
         self._row = row
-        n = n_batches(len(row), recipe, augment)
-        self._edges = np.linspace(0, len(row), n + 1).round().astype(int)
+        edges = np.linspace(0, len(row), n_batches(len(row), recipe, augment) + 1).round().astype(int)
+        self._batches = [np.arange(a, b) for a, b in itertools.pairwise(edges)]
+        self._rank = rank
+        if min(map(len, self._batches)) < world:
+            raise BadInput(f"batches of {min(map(len, self._batches))} stamps for {world} processes")
 
     def __len__(self) -> int:
-        return len(self._edges) - 1
+        return len(self._batches)
 
     def __getitem__(self, b: int) -> Batch:
-        slots = np.arange(self._edges[b], self._edges[b + 1])
-        row, m, size = self._row[slots], self._moves, self._recipe.input_size
-        out = np.stack(
-            [
-                move(image, int(m.turns[s]), bool(m.mirror[s]), int(m.down[s]), int(m.right[s]), size)
-                for image, s in zip(self._pixels[row], slots, strict=True)
-            ]
-        )
-        stamps = torch.from_numpy(out).contiguous(memory_format=torch.channels_last)
-        return stamps, torch.from_numpy(self._rows.target[row]), torch.from_numpy(self._rows.weight[row])
+        slots = self._batches[b][self._rank :: self._world]
+        row = self._row[slots]
+        inputs = self._source.views(row, self._moves[slots], self._recipe.input_size)
+        share = len(slots) * self._world / len(self._batches[b])
+        weight = torch.from_numpy(self._rows.weight[row])
+        return inputs, torch.from_numpy(self._rows.target[row]), weight if share == 1 else weight * share
+
+    def slots(self, rank: int) -> I64:
+        """The slots of a process, in its order."""
+        return np.concatenate([batch[rank :: self._world] for batch in self._batches])
 
 
 def n_batches(n: int, recipe: Recipe, augment: bool = True) -> int:

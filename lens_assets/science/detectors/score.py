@@ -127,7 +127,7 @@ class Scorer:
         n = len(stamps)
         if n < self.batch:
             stamps = np.concatenate([stamps, np.zeros((self.batch - n, *stamps.shape[1:]), np.float32)])
-        x = torch.from_numpy(stamps).to(self._dtype).contiguous(memory_format=torch.channels_last)
+        x = torch.from_numpy(stamps).to(self._dtype).contiguous(memory_format=self._net.memory_format)
         with torch.inference_mode():
             features = self._net.features(x).float()
             logit = (features * self._head[0]).sum(1, keepdim=True) + self._head[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,14 @@ class Settings(BaseModel):
     """Threads of a training run; the weights' last bits depend on it. ``None``: as torch decides."""
     workers: int = Field(default=0, ge=0)
     """Processes that prepare batches; no effect on the result."""
+    devices: int = Field(default=1, gt=0)
+    """Devices of a training (GPUs where there are, else processes on the CPU); the batch of a step stays the recipe's."""
+    strategy: Literal["spawn", "external"] = "spawn"
+    """How the processes of several devices start: from the training's own, or from outside (torchrun, SLURM)."""
+    nodes: int = Field(default=1, gt=0)
+    """Machines of a training that is started from outside."""
+    encoders: dict[str, Path] = Field(default_factory=dict)
+    """Folders (config.json, *.safetensors) of frozen encoders by hub id; others come from the hub or its cache."""
     cache_bytes: int = Field(default=2 << 30, ge=0)
     """Normalised stamps are kept in memory while they fit in this, else read again every epoch."""
     max_minutes: float | None = Field(default=None, gt=0)

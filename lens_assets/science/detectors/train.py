@@ -14,46 +14,30 @@ is ``tracking``'s.
 from __future__ import annotations
 
 import logging
-import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
 import polars as pl
 import torch
 
-from lens_assets.science.detectors.dataset import (
-    POSITIVE,
-    Normalised,
-    Rows,
-    StampSource,
-    epoch_counts,
-    n_batches,
-    prior_shift,
-    rows_of,
-)
-from lens_assets.science.detectors.loop import HISTORY, Finder, Keeper, Logger, Stamps
-from lens_assets.science.detectors.networks import LensNet, build_network, count_parameters
+from lens_assets.science.detectors import frozen
+from lens_assets.science.detectors.dataset import Normalised, StampSource, Views, n_batches
+from lens_assets.science.detectors.effective import Data, effective, flat, left_out_of, start_logit
+from lens_assets.science.detectors.encoder import EncoderNet, place_weights
+from lens_assets.science.detectors.loop import HISTORY, Finder, Keeper, Stamps
+from lens_assets.science.detectors.networks import LensNet, build_network
+from lens_assets.science.detectors.news import Heard, Logger, relayed
 from lens_assets.science.detectors.recipes import Recipe
+from lens_assets.science.detectors.rows import rows_of
 from lens_assets.science.detectors.score import bf16_supported, measure_drift
 from lens_assets.science.detectors.settings import Settings
 from lens_assets.science.hashing import digest
-from lens_assets.science.provenance import code_digest, versions
-
-ROOMS = (
-    "detectors/recipes.py",
-    "detectors/networks.py",
-    "detectors/dataset.py",
-    "detectors/loop.py",
-    "detectors/train.py",
-    "cutouts/normalise.py",
-)
-"""Source files whose change makes another detector."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +73,7 @@ def train(
     settings: Settings | None = None,
     logger: Logger | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
+    pulse: Callable[[str], None] | None = None,
     epochs: int | None = None,
 ) -> TrainResult:
     """Train one detector, or finish the training that a killed run began in ``workdir``.
@@ -98,7 +83,9 @@ def train(
     sample : one row a galaxy: galaxy_id, role, label, weight, and tier and pool where known (see ``dataset.rows_of``).
     stamps : raw stamps, nanomaggies per pixel, and their inverse variance.
     workdir : a folder that outlives the process; the state goes to ``<workdir>/<identity>/last.ckpt``.
-    progress : called with the history row of each epoch (and ``seconds``).
+    progress : called with the history row of each epoch, the ``seconds`` it took and ``at_most``, the seconds to go if
+        nothing ends the training early.
+    pulse : called with a line of text about once a minute within an epoch.
     epochs : instead of the recipe's.
 
     Raises
@@ -110,71 +97,115 @@ def train(
         recipe = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"epochs": epochs})})
     rows, select = rows_of(sample, "train", recipe), rows_of(sample, "select", recipe)
     pixels = Normalised(rows.galaxy_ids, stamps, recipe.normalisation, settings.cache_bytes)
-    left = settings.cache_bytes - (pixels._pixels.nbytes)
-    select_pixels = Normalised(select.galaxy_ids, stamps, recipe.normalisation, left)
+    select_pixels = Normalised(
+        select.galaxy_ids, stamps, recipe.normalisation, settings.cache_bytes - pixels._pixels.nbytes
+    )
+    data = Data(rows, pixels, select, select_pixels, left_out_of(sample, recipe))
     with _quiet_and_deterministic(settings.threads) as threads:
-        return _train(recipe, rows, pixels, select, select_pixels, workdir, settings, logger, progress, threads)
+        return _train(recipe, data, workdir, settings, Heard(logger, progress, pulse), threads)
 
 
-def _train(
-    recipe: Recipe,
-    rows: Rows,
-    pixels: Normalised,
-    select: Rows,
-    select_pixels: Normalised,
-    workdir: Path,
-    settings: Settings,
-    logger: Logger | None,
-    progress: Callable[[dict[str, Any]], None] | None,
-    threads: int,
-) -> TrainResult:
+def _train(recipe: Recipe, data: Data, workdir: Path, settings: Settings, heard: Heard, threads: int) -> TrainResult:
     cuda = torch.cuda.is_available()
-    fast = recipe.precision == "bf16" or (recipe.precision == "auto" and (cuda or bf16_supported()))
-    config = _effective(recipe, rows, pixels, select, select_pixels) | {
-        "precision_used": "bf16-mixed" if fast else "32-true",
+    native = torch.cuda.is_bf16_supported() if cuda else bf16_supported()
+    precision: Literal["bf16-mixed", "32-true"] = (
+        "bf16-mixed" if recipe.precision == "bf16" or (recipe.precision == "auto" and native) else "32-true"
+    )
+    net = build_network(recipe.network, seed=recipe.seed, prior_logit=start_logit(data.rows, recipe))
+    learnt = place_weights(net, settings.encoders) if isinstance(net, EncoderNet) else None
+    processes = settings.devices * settings.nodes
+    config = effective(recipe, data, net) | {
+        "encoder": learnt,
+        "precision_used": precision,
         "device": "cuda" if cuda else "cpu",
+        "processes": processes,
         "threads": threads,
         "max_minutes": settings.max_minutes,
     }
     identity = digest("training", config)
     home = workdir / identity[:16]
     home.mkdir(parents=True, exist_ok=True)
-    keeper = Keeper(home / "last.ckpt", recipe.schedule, select, logger, progress, settings.max_minutes)
-    net = build_network(recipe.network, seed=recipe.seed, prior_logit=config["prior_logit"])
-    if logger is not None:
-        logger.params(_flat(config))
-    trainer = lightning.Trainer(
-        accelerator="cuda" if cuda else "cpu",
-        devices=1,
-        precision="bf16-mixed" if fast else "32-true",
-        max_epochs=recipe.schedule.epochs,
-        accumulate_grad_batches=recipe.schedule.accumulate,
-        gradient_clip_val=recipe.schedule.clip,
-        callbacks=[keeper],
-        deterministic=True,
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=home,
-    )
-    steps = n_batches(sum(epoch_counts(rows, recipe.mixture)), recipe) // recipe.schedule.accumulate
+    if heard.logger is not None:
+        heard.logger.params(flat(config))
+    keeper = Keeper(home / "last.ckpt", recipe.schedule, data.select, heard, settings.max_minutes, threads)
     resumed = keeper.peek()
+    for row in keeper.history:
+        Heard(heard.logger).epoch(row)
+    pupil, inputs, select_inputs = _lesson(net, data, recipe, home, settings, heard)
     if not keeper.ended:
-        module = Finder(net.to(memory_format=torch.channels_last), recipe.schedule, steps)  # type: ignore[call-overload]
-        data = Stamps(rows, pixels, select, select_pixels, recipe, settings.workers)
-        trainer.fit(module, data, ckpt_path=str(keeper.path) if resumed is not None else None, weights_only=True)
-    weights = {name: tensor.contiguous().clone() for name, tensor in keeper.best.items()}
+        trainer = lightning.Trainer(
+            accelerator="cuda" if cuda else "cpu",
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy="auto" if processes == 1 else "ddp_spawn" if settings.strategy == "spawn" else "ddp",
+            sync_batchnorm=cuda and processes > 1,
+            precision=precision,
+            max_epochs=recipe.schedule.epochs,
+            accumulate_grad_batches=recipe.schedule.accumulate,
+            gradient_clip_val=recipe.schedule.clip,
+            callbacks=[keeper],
+            deterministic=True,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=home,
+        )
+        steps = n_batches(config["epoch_size"], recipe) // recipe.schedule.accumulate
+        module = Finder(pupil.to(memory_format=pupil.memory_format), recipe.schedule, steps)  # type: ignore[call-overload]
+        batches = Stamps(data.rows, inputs, data.select, select_inputs, recipe, settings.workers)
+        going_on = str(keeper.path) if resumed is not None else None
+        if processes > 1 and settings.strategy == "spawn":
+            with relayed(home / "news.jsonl", heard) as keeper.news:
+                trainer.fit(module, batches, ckpt_path=going_on, weights_only=True)
+            keeper.peek()
+        else:
+            trainer.fit(module, batches, ckpt_path=going_on, weights_only=True)
+    return _result(recipe, data, config, identity, keeper, net, settings, resumed)
+
+
+def _lesson(
+    net: LensNet, data: Data, recipe: Recipe, home: Path, settings: Settings, heard: Heard
+) -> tuple[LensNet, Views, Views]:
+    """The network to train and its inputs: the whole one on stamps, or a frozen one's head on its features."""
+    if not net.frozen:
+        return net, data.pixels, data.select_pixels
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    made: list[frozen.Features] = []
+    views = frozen.orientations(recipe.augmentation)
+    for name, pixels, seen in (("train", data.pixels, views), ("select", data.select_pixels, [(0, False)])):
+        made.append(
+            frozen.encoded(
+                net, pixels, seen, recipe.input_size, home / f"features-{name}.npy",
+                batch=settings.score_batch, device=device, pulse=heard.pulse,
+            )
+        )  # fmt: skip
+    return frozen.probe(net.cpu(), made[0]), made[0], made[1]
+
+
+def _result(
+    recipe: Recipe,
+    data: Data,
+    config: dict[str, Any],
+    identity: str,
+    keeper: Keeper,
+    net: LensNet,
+    settings: Settings,
+    resumed: int | None,
+) -> TrainResult:
+    best = frozen.folded(net, keeper.best) if net.frozen else keeper.best
+    weights = {name: tensor.contiguous().clone() for name, tensor in best.items()}
     weights["head.bias"] = weights["head.bias"] - config["prior_shift"]
     history = pl.DataFrame(keeper.history, schema=HISTORY).with_columns(best=pl.col("epoch") == keeper.best_epoch)
     result = TrainResult(recipe, weights, history, keeper.best_epoch, identity, config, {}, keeper.path)
     drift = None
     if bf16_supported():
-        few = np.unique(np.linspace(0, len(select) - 1, min(len(select), settings.drift_stamps)).astype(int))
-        drift = measure_drift(result.network(), select_pixels[few], recipe.input_size, settings.score_batch)
+        n = len(data.select)
+        few = np.unique(np.linspace(0, n - 1, min(n, settings.drift_stamps)).astype(int))
+        drift = measure_drift(result.network(), data.select_pixels[few], recipe.input_size, settings.score_batch)
     spent = sum(keeper.seconds)
     result.facts.update(
         {
@@ -186,52 +217,10 @@ def _train(
             "bf16_drift": drift,
             "seconds": round(spent, 2),
             "stamps_per_second": round(len(keeper.seconds) * config["epoch_size"] / spent, 1) if spent else None,
-            "cached": pixels.cached,
+            "cached": data.pixels.cached,
         }
     )
     return result
-
-
-def _effective(
-    recipe: Recipe, rows: Rows, pixels: Normalised, select: Rows, select_pixels: Normalised
-) -> dict[str, Any]:
-    """The configuration that really acts: after overrides, with realised counts and weights, and the digests of the
-    data."""
-    counts = epoch_counts(rows, recipe.mixture)
-    positive = rows.group == POSITIVE
-    mean_weight = float(rows.weight[positive].mean() / rows.weight[~positive].mean())
-    distinct, times = np.unique(rows.weight, return_counts=True)
-    sides = [
-        [list(r.galaxy_ids), r.label.tolist(), r.target.tolist(), r.weight.tolist(), r.group.tolist()]
-        for r in (rows, select)
-    ]
-    return {
-        "recipe": recipe.model_dump(mode="json", exclude={"about", "seeds"}),
-        "loss": "binary cross-entropy x weight, mean over the batch",
-        "loss_weights": {f"{w:g}": int(n) for w, n in zip(distinct, times, strict=True)},
-        "label_smoothing_rows": int((rows.target != rows.label).sum()),
-        "train_rows": len(rows),
-        "train_positives": int(positive.sum()),
-        "select_rows": len(select),
-        "select_positives": int((select.label == 1).sum()),
-        "epoch_size": sum(counts),
-        "epoch_positives": counts[0],
-        "epoch_n1": counts[1],
-        "epoch_n2": counts[2],
-        "prior_logit": math.log(counts[0] / (counts[1] + counts[2])) + math.log(mean_weight),
-        "prior_shift": prior_shift(rows, recipe.mixture),
-        "parameters": count_parameters(build_network(recipe.network)),
-        "data_digest": digest(sides, pixels.digest, select_pixels.digest),
-        "code_digest": code_digest(*ROOMS),
-        "versions": versions("torch", "lightning", "numpy"),
-    }
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, item in value.items():
-        flat |= _flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) and item else {f"{prefix}{name}": item}
-    return flat
 
 
 @contextmanager
