@@ -124,7 +124,8 @@ class Normalised:
         self.galaxy_ids, self._stamps, self._spec = tuple(galaxy_ids), stamps, spec
         self.shape = self._read(self.galaxy_ids[:1]).shape[1:]
         self.cached = len(self.galaxy_ids) * 4 * int(np.prod(self.shape)) <= cache_bytes
-        self._pixels = np.empty((len(self.galaxy_ids) if self.cached else 0, *self.shape), np.float32)
+        self._pixels: F32 = np.empty((len(self.galaxy_ids) if self.cached else 0, *self.shape), np.float32)
+        self._shared: torch.Tensor | None = None
         total = hashlib.sha256()
         for start in range(0, len(self.galaxy_ids), _CHUNK):
             part = self._read(self.galaxy_ids[start : start + _CHUNK])
@@ -159,12 +160,15 @@ class Normalised:
         """For other processes: what is in memory is shared with them, and its source left behind."""
         if not self.cached:
             return self.__dict__
-        shared = torch.from_numpy(self._pixels).share_memory_()  # type: ignore[no-untyped-call]
-        return self.__dict__ | {"_pixels": shared, "_stamps": None}
+        if self._shared is None:
+            self._shared = torch.from_numpy(self._pixels).share_memory_()  # type: ignore[no-untyped-call]
+            self._pixels = self._shared.numpy()
+        return self.__dict__ | {"_pixels": None, "_stamps": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        pixels = state["_pixels"]
-        self.__dict__.update(state | {"_pixels": pixels.numpy() if isinstance(pixels, torch.Tensor) else pixels})
+        self.__dict__.update(state)
+        if self._shared is not None:
+            self._pixels = self._shared.numpy()
 
     def _read(self, ids: Sequence[str]) -> F32:
         images = normalise(self._stamps.images(ids), self._spec, valid=self._stamps.invvar(ids) > 0)
