@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import dagster as dg
 import psutil
 
+from lens_assets.assets.calibration import needs_calibration
+from lens_assets.assets.injections import variant_of
 from lens_assets.automation.sensors import AXES, synchronise
 from lens_assets.automation.watch import wait_until_settled
 from lens_assets.partitions import CHANNEL, TILE, batch_key, surface_key
@@ -35,6 +37,13 @@ class Step:
     title: str
     axis: str | None
     assets: tuple[str, ...]
+    wanted: Callable[[Profile], bool] = lambda profile: True
+    """Whether a profile's runs need the step at all."""
+
+
+def _calibrates(profile: Profile) -> bool:
+    """Whether a variant of the profile draws from the fitted priors."""
+    return any(needs_calibration(variant_of(name)) for name in profile.runs.variants)
 
 
 STEPS = (
@@ -47,6 +56,7 @@ STEPS = (
     Step("quality of the stamps, gate, hosts", None, ("cutout_quality", "detectability", "injection_hosts")),
     Step("training networks", "network", ("network",)),
     Step("making and evaluating detectors", "detector", ("detector", "detector_scores", "evaluation")),
+    Step("fitting the priors to held-out lenses", None, ("prior_calibration",), _calibrates),
     Step("injecting arcs", "batch", ("injection_batch",)),
     Step("scoring injections", "surface", ("injection_scores",)),
     Step("judging realism", "surface", ("realism",)),
@@ -130,7 +140,7 @@ def run_chain(
     job = _placed(defs, workspace).resolve_implicit_global_asset_job_def()
     tags = {HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
     for step in STEPS:
-        if only and not set(only) & set(step.assets):
+        if (only and not set(only) & set(step.assets)) or not step.wanted(profile):
             continue
         keys = partitions_of(step.axis, profile, instance)
         for number, key in enumerate(keys, 1):

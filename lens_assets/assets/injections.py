@@ -3,6 +3,7 @@
 import dagster as dg
 import polars as pl
 
+from lens_assets.assets.calibration import fitted_for, priors_for
 from lens_assets.assets.detectors import GPU, scoring_code, stamps_of
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import (
@@ -18,7 +19,6 @@ from lens_assets.resources.workspace import Workspace
 from lens_assets.science.detectors import checkpoint
 from lens_assets.science.hashing import digest
 from lens_assets.science.injections import batch, hosts, scoring
-from lens_assets.science.injections.priors import prior_set
 from lens_assets.science.injections.variants import Variant, load_variants
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
@@ -76,9 +76,12 @@ def injection_hosts(
 
 
 @dg.asset(
-    **renewing(GROUP, {"python", "numba", "parquet"}, chosen=True),
+    **renewing(GROUP, {"python", "numba", "parquet"}, chosen=True, partial=("prior_calibration",)),
     partitions_def=BATCH,
-    deps=[dg.AssetDep(variants, partition_mapping=VARIANT_OF_BATCH)],
+    deps=[
+        dg.AssetDep(variants, partition_mapping=VARIANT_OF_BATCH),
+        dg.AssetDep("prior_calibration", partition_mapping=ALL),
+    ],
     ins={"injection_hosts": dg.AssetIn(partition_mapping=ALL), "cutouts": dg.AssetIn(partition_mapping=ALL)},
     metadata=of_table("injection_batch"),
 )
@@ -89,17 +92,22 @@ def injection_batch(
     gate. Pixels are not stored: any stamp is rendered again from its row, bit for bit."""
     keys = context.partition_key.keys_by_dimension
     settings, variant = workspace.profile().injections, variant_of(keys["variant"])
+    fitted = fitted_for(variant, workspace)
+    priors = priors_for(variant, workspace)
     identity = {
         "code": code_digest(*ENGINE, "completeness/detectability.py", "realism/azimuth.py"),
         "settings": settings.model_dump(exclude={"threads", "chunk"}),
         "variant": variant,
-        "priors": prior_set(variant.prior_set).digest,
+        "priors": priors.digest,
+        **({"calibration": fitted.digest} if fitted else {}),
         **digests(injection_hosts, cutouts),
     }
 
     def make(draft: Draft) -> None:
         chosen = injection_hosts.read("matched" if variant.hosts == "matched" else "data")
-        plan = batch.plan_batch(chosen, variant, float(keys["theta_e"]), settings)
+        if fitted and variant.hosts == "calibrated":
+            chosen = hosts.like_lenses(chosen, fitted.hosts)
+        plan = batch.plan_batch(chosen, variant, float(keys["theta_e"]), settings, priors=priors)
         truth, gate = scoring.measure(plan, stamps_of(cutouts), settings, variant)
         draft.table(truth)
         draft.table(gate, "gate")

@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from lens_assets import lookup
+from lens_assets.assets.calibration import priors_for
 from lens_assets.assets.completeness import of_hosts, types_searched
 from lens_assets.assets.injections import variant_of
 from lens_assets.assets.stage import digests, of_table, renewing, stage
@@ -15,7 +16,6 @@ from lens_assets.resources.workspace import Workspace
 from lens_assets.science.completeness.continuous import models_of
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.hashing import canonical
-from lens_assets.science.injections.priors import prior_set
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.release import lineage, publish, sky, write
 from lens_assets.science.storage import Artefact, Draft, sha256_file
@@ -23,9 +23,9 @@ from lens_assets.science.storage import Artefact, Draft, sha256_file
 _PARTIAL = {"partial": True}
 
 
-def priors_of(variants: Sequence[str]) -> dict[str, Any]:
+def priors_of(variants: Sequence[str], workspace: Workspace) -> dict[str, Any]:
     """What the injections of the primary variant (the first) were drawn from, and those of the others by name."""
-    drawn = {v.name: {"variant": v, "set": prior_set(v.prior_set)} for v in map(variant_of, variants)}
+    drawn = {v.name: {"variant": v, "set": priors_for(v, workspace)} for v in map(variant_of, variants)}
     first = drawn.pop(variants[0])
     return canonical({**first, **({"others": drawn} if drawn else {})})  # type: ignore[no-any-return]
 
@@ -84,7 +84,7 @@ def release(
             name=runs.release,
             version=runs.release_version,
             realism=report.json("report"),
-            priors=priors_of(runs.variants),
+            priors=priors_of(runs.variants, workspace),
             detector=canonical(frozen.json("spec")),
             lineage=canonical(lineage.trace(workspace.store(), *made_here.values())),
             citation=lineage.CITATION,

@@ -19,8 +19,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the console script."""
-    from lens_assets.cli import bench, compare, cutout, demo, doctor, lookup, mock, release, ui
+    from lens_assets.cli import bench, compare, cutout, demo, doctor, lookup, mock, panel, realism, release, ui
 
-    for module in (demo, ui, lookup, cutout, release, compare, mock, bench, doctor):
+    for module in (demo, ui, lookup, cutout, release, compare, mock, realism, panel, bench, doctor):
         module.register(app)
     app()

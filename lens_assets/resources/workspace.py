@@ -62,6 +62,11 @@ class Workspace(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self.root / "truth"
 
     @property
+    def votes_folder(self) -> Path:
+        """Votes of blinded panels, one folder a panel: what a report counts when it is made."""
+        return self.root / "votes"
+
+    @property
     def work(self) -> Path:
         """Scratch of unfinished shards and trainings, kept across a kill."""
         return self.root / "work"

@@ -13,6 +13,7 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lens_assets.science.calibration.settings import Settings as CalibrationSettings
 from lens_assets.science.completeness.grid import Grid
 from lens_assets.science.completeness.settings import Settings as CompletenessSettings
 from lens_assets.science.cutouts.settings import Settings as CutoutSettings
@@ -61,6 +62,7 @@ class Profile(BaseModel):
     cutouts: CutoutSettings = CutoutSettings()
     detectors: DetectorSettings = DetectorSettings()
     injections: InjectionSettings = InjectionSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
     realism: RealismSettings = RealismSettings()
     completeness: CompletenessSettings = CompletenessSettings()
 

@@ -36,6 +36,7 @@ ASSETS = {
     "detectability": None,
     "injection_hosts": None,
     "network": NETWORK,
+    "prior_calibration": None,
     "detector": DETECTOR,
     "detector_scores": DETECTOR,
     "evaluation": DETECTOR,
@@ -68,6 +69,7 @@ BLOCKING = {
     },
     "injection_hosts": {"hosts_fit"},
     "injection_scores": {"all_scored"},
+    "prior_calibration": {"halves_apart"},
     "realism": {"injections_look_real"},
 }
 WARNING = {
@@ -76,6 +78,7 @@ WARNING = {
     "splits": {"conditions_balanced"},
     "negative_sample": {"mixture_as_asked", "strata_filled", "like_its_parent"},
     "cutout_quality": {"lost_alike"},
+    "prior_calibration": {"closer_to_unseen_lenses"},
     "completeness_surface": {"physics"},
     "closure": {"closes"},
 }

@@ -20,7 +20,7 @@ from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.hashing import galaxy_key, mix64, seed_of
 from lens_assets.science.injections.settings import Settings
 
-HostSet = Literal["random", "matched"]
+HostSet = Literal["random", "matched", "calibrated"]
 
 MATCHED_SERSIC = 2.5
 MATCHED_GR = (1.17, 1.87)
@@ -117,6 +117,12 @@ def choose_hosts(sample: pl.DataFrame, settings: Settings, host_set: HostSet = "
     )
     rejections.check(n_in, hosts.height)
     return HostChoice(INJECTION_HOSTS.conform(hosts), rejections, coverage(hosts, settings))
+
+
+def like_lenses(hosts: pl.DataFrame, chosen: frozenset[str]) -> pl.DataFrame:
+    """The random hosts that a calibration found to resemble lens galaxies (``chosen`` ids), as host set ``calibrated``."""
+    kept = hosts.filter(pl.col("galaxy_id").is_in(sorted(chosen)))
+    return INJECTION_HOSTS.conform(kept.with_columns(pl.lit("calibrated").alias("host_set")))
 
 
 def coverage(hosts: pl.DataFrame, settings: Settings) -> pl.DataFrame:

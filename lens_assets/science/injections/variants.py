@@ -32,7 +32,7 @@ class Variant(BaseModel):
     psf: PsfSpec = PsfSpec()
     noise: Literal["measured", "none", "null"] = "measured"
     inner_image: bool = True
-    hosts: Literal["random", "matched"] = "random"
+    hosts: Literal["random", "matched", "calibrated"] = "random"
     paired_with: str | None = None
 
     @property

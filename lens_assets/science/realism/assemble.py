@@ -1,10 +1,13 @@
 """From the platform's tables to the three sets of stamps that the realism report compares.
 
-Real: held-out confirmed and tier-A lenses (never trained on). Injected: a bounded number of injections by smallest
-stable hash, re-rendered. Hosts: the same hosts untouched. All through one reader, one gate and one frozen detector.
+Real: held-out confirmed and tier-A lenses (never trained on); under calibrated priors those alone that took no part in
+the fit. Injected: a bounded number of injections by smallest stable hash, re-rendered. Hosts: the same hosts untouched.
+All through one reader, one gate and one frozen detector.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +15,20 @@ import polars as pl
 
 from lens_assets.science.completeness.detectability import GateSpec, gate_statistic, observable
 from lens_assets.science.detectors.score import Scorer
+from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
-from lens_assets.science.injections.batch import StampSource, inject
+from lens_assets.science.injections.batch import StampSource, inject, plan_batch
+from lens_assets.science.injections.hosts import choose_hosts
 from lens_assets.science.injections.settings import Settings as InjectionSettings
-from lens_assets.science.injections.variants import Variant
+from lens_assets.science.injections.variants import Variant, load_variants
 from lens_assets.science.realism.panel import Panel, assemble
-from lens_assets.science.realism.report import RealismReport
+from lens_assets.science.realism.report import RealismReport, realism_report
 from lens_assets.science.realism.settings import Settings
 from lens_assets.science.realism.stamps import StampSet
 
 CONDITIONS = ["galaxy_id", "psfsize_g", "psfsize_r", "psfsize_z", "depth_r"]
 TIERS = ("confirmed", "A")
+BEFORE = "sersic-population"
 
 
 def held_out_lenses(sample: pl.DataFrame) -> pl.DataFrame:
@@ -30,6 +36,21 @@ def held_out_lenses(sample: pl.DataFrame) -> pl.DataFrame:
     return sample.filter(
         (pl.col("label") == 1) & pl.col("tier").is_in(TIERS) & pl.col("split").is_in(["val", "test", "evaluation"])
     ).sort("galaxy_id")
+
+
+def of_kind(lenses: pl.DataFrame, positives: pl.DataFrame, variant: Variant) -> pl.DataFrame:
+    """The lenses whose sources are of the variant's kind: quasars for point sources, galaxies for all others."""
+    kind = "quasar" if variant.source == "point" else "galaxy"
+    kept = positives.filter(pl.col("kind") == kind)["galaxy_id"].implode()
+    return lenses.filter(pl.col("galaxy_id").is_in(kept))
+
+
+def unseen(lenses: pl.DataFrame, judges: frozenset[str], fitted: frozenset[str]) -> pl.DataFrame:
+    """The lenses that judge a fit. Raises :class:`BadInput` when one of them took part in it."""
+    both = judges & fitted
+    if both:
+        raise BadInput(f"{len(both)} lenses fitted the priors and would judge them, for instance {min(both)}")
+    return lenses.filter(pl.col("galaxy_id").is_in(sorted(judges)))
 
 
 def real_set(rows: pl.DataFrame, stamps: StampSource, scorer: Scorer, gate: GateSpec, what: str) -> StampSet:
@@ -63,10 +84,22 @@ def injected_set(
         images.append(chunk.images)
         invvar.append(chunk.invvar)
     im, iv = np.concatenate(images), np.concatenate(invvar)
-    frame = rows.select(
-        pl.col("injection_id").alias("id"), *CONDITIONS, pl.col("arc_snr"), pl.col("lensed_mag_r"), pl.col("theta_e")
-    ).with_columns(observable=pl.Series(observable(gate_statistic(im, iv).total, gate)))
+    frame = rows.select(pl.col("injection_id").alias("id"), *CONDITIONS, pl.col("theta_e")).with_columns(
+        observable=pl.Series(observable(gate_statistic(im, iv).total, gate))
+    )
     return StampSet.of(im, iv, frame, scorer.features(im, iv > 0), what="injected")
+
+
+def before_calibration(
+    sample: pl.DataFrame, theta_e: list[float], settings: InjectionSettings, most: int
+) -> tuple[pl.DataFrame, Variant]:
+    """Injections of the default variant (population priors, random hosts), as many as are compared: what a calibrated
+    variant is held against on the same lenses."""
+    variant = load_variants()[BEFORE]
+    hosts = choose_hosts(sample, settings).hosts
+    cells = max(hosts.select("psf_bin", "depth_bin").n_unique(), 1)
+    fewer = settings.model_copy(update={"per_cell": min(settings.per_cell, -(-2 * most // (len(theta_e) * cells)))})
+    return pl.concat([plan_batch(hosts, variant, theta, fewer) for theta in theta_e]), variant
 
 
 def other_negatives(sample: pl.DataFrame, most: int, seed: int) -> pl.DataFrame:
@@ -83,6 +116,58 @@ def features_of(rows: pl.DataFrame, stamps: StampSource, scorer: Scorer) -> npt.
     """Penultimate features (n, f) of catalogue objects."""
     ids = rows["galaxy_id"].to_list()
     return scorer.features(stamps.images(ids), stamps.invvar(ids) > 0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several sets of injections are judged with: the real lenses, other negatives, one detector, one gate."""
+
+    real: StampSet
+    sample: pl.DataFrame
+    others: pl.DataFrame
+    negatives: npt.NDArray[np.float32]
+    stamps: StampSource
+    scorer: Scorer
+    gate: GateSpec
+    injections: InjectionSettings
+    settings: Settings
+
+    @classmethod
+    def of(
+        cls, lenses: pl.DataFrame, sample: pl.DataFrame, stamps: StampSource, scorer: Scorer, gate: GateSpec,
+        injections: InjectionSettings, settings: Settings,
+    ) -> Comparison:  # fmt: skip
+        """Read the stamps of ``lenses`` and the features of other negatives of ``sample``."""
+        real = real_set(lenses, stamps, scorer, gate, "held-out lenses")
+        others = other_negatives(sample, settings.most_negatives, settings.seed)
+        return cls(
+            real, sample, others, features_of(others, stamps, scorer), stamps, scorer, gate, injections, settings
+        )
+
+    def report(
+        self, batches: pl.DataFrame, variant: Variant, identity: tuple[str, ...]
+    ) -> tuple[RealismReport, StampSet]:
+        """The report of a variant's injections, and the injections that were compared."""
+        s = self.settings
+        injected = injected_set(
+            batches, self.stamps, self.scorer, self.gate, self.injections, variant, most=s.most_injected, seed=s.seed
+        )
+        hosts = self.sample.join(injected.frame.select("galaxy_id").unique(), on="galaxy_id", how="semi")
+        bare = real_set(hosts.sort("galaxy_id"), self.stamps, self.scorer, self.gate, "hosts")
+        ids = self.others["galaxy_id"].to_numpy()
+        return realism_report(self.real, injected, bare, self.negatives, s, identity, negatives_groups=ids), injected
+
+
+def about(real: StampSet, *, calibrated: bool) -> str:
+    """Which lenses judge, in a sentence."""
+    which = (
+        "the half of the held-out lenses that took no part in fitting the priors"
+        if calibrated
+        else "all held-out lenses"
+    )
+    tiers = real.frame["tier"].value_counts().sort("tier").rows() if "tier" in real.frame.columns else []
+    counts = ", ".join(f"{n} {tier}" for tier, n in tiers)
+    return f"Judged by {which}, none of which trained: {len(real)} ({counts})."
 
 
 def panel_of(report: RealismReport, real: StampSet, injected: StampSet, settings: Settings) -> Panel | None:

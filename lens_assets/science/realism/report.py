@@ -8,7 +8,7 @@ A surface may still be made under no-go; ``verdict_allows`` says so and keeps th
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +43,13 @@ class RealismReport:
     def gate(self, name: str) -> g.GateResult:
         """One gate by name."""
         return next(x for x in self.gates if x.name == name)
+
+    def with_gate(self, gate: g.GateResult) -> RealismReport:
+        """The same report with one more gate, which decides nothing (the blinded panel's votes come later)."""
+        if gate.name in self.facts["blocking"]:
+            raise BadInput(f"gate {gate.name} blocks: it belongs into the verdict, not beside it")
+        rest = [x for x in self.gates if x.name != gate.name]
+        return replace(self, gates=sorted([*rest, gate], key=lambda x: GATES.index(x.name)))
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, six significant digits, nan as null; the same inputs give the same bytes."""

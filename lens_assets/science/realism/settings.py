@@ -24,6 +24,7 @@ GATES = (
     "tangential_asymmetry",
     "feature_probe",
     "feature_frechet",
+    "blinded_panel",
 )
 """All gates, in the order of the report."""
 BLOCKING = ("arc_snr", "annulus_colour", "arc_colour", "background_ks", "background_power", "feature_probe")
