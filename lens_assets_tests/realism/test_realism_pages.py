@@ -134,7 +134,7 @@ def test_the_report_page_holds_verdict_gates_figures_and_both_galleries(world, t
         report, real, injected, tmp_path, title="Realism of <v>", about=about, before=report, override="a mock sky"
     )
     assert "<v>" not in page
-    assert page.count("<h2>") == 6
+    assert page.count("<h2>") == 5
     for gate in report.gates:
         assert f"<code>{gate.name}</code>" in page
     probe = report.gate("feature_probe")
