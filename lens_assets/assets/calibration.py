@@ -120,7 +120,7 @@ def prior_calibration(
         draft.table(CALIBRATION_JUDGEMENT.conform(found.judgement), "judgement")
         draft.table(CALIBRATION_LENSES.conform(found.lenses), "lenses")
         draft.table(pl.DataFrame({"galaxy_id": found.keep}, schema={"galaxy_id": pl.String}), "hosts")
-        draft.json("priors", found.priors.model_dump(mode="json"))
+        draft.json("priors", found.priors.model_dump(mode="json", exclude_defaults=True))  # JSON has no infinity
         draft.json("report", found.facts)
         figures.parameters_figure(found.parameters, draft.path("parameters.png"), found.facts["n"]["fit"])
         figures.judgement_figure(found.judgement, draft.path("judgement.png"))

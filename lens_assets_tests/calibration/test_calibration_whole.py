@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -135,7 +136,8 @@ def test_the_same_inputs_in_another_order_give_the_same_priors_to_the_last_digit
 
 
 def test_the_fitted_set_is_a_set_of_priors_like_any_other(found: Calibration) -> None:
-    assert PriorSet.model_validate(found.priors.model_dump(mode="json")).digest == found.priors.digest
+    text = json.dumps(found.priors.model_dump(mode="json", exclude_defaults=True), allow_nan=False)  # as it is stored
+    assert PriorSet.model_validate(json.loads(text)).digest == found.priors.digest
     assert found.priors.name == "calibrated"
     assert found.priors.sersic_n == prior_set("population").sersic_n
 
