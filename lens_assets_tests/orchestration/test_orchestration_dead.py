@@ -36,8 +36,9 @@ def training() -> None:
 
 
 @pytest.fixture
-def killed(tmp_path: Path) -> Path:
+def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home in which a run was killed in the middle of a step that held the only place of its pool."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     shutil.copy(REPOSITORY / "dagster.yaml", tmp_path / "dagster.yaml")
     marker = tmp_path / "inside"
     process = subprocess.Popen(
@@ -78,7 +79,8 @@ def test_a_place_held_by_a_run_that_was_already_reported_as_failed_is_given_back
         assert dg.materialize([training], instance=instance).success
 
 
-def test_a_run_that_is_alive_keeps_its_place(tmp_path):
+def test_a_run_that_is_alive_keeps_its_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     shutil.copy(REPOSITORY / "dagster.yaml", tmp_path / "dagster.yaml")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         held = []

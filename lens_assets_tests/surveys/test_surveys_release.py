@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import http.server
+import json
 import os
 import pickle
 import threading
@@ -13,6 +15,7 @@ import pytest
 from lens_assets.science.errors import BadInput
 from lens_assets.science.surveys.layout import SWEEP_DIR, brick_at
 from lens_assets.science.surveys.release import DataRelease
+from lens_assets.science.surveys.remembered import sha256_remembered
 
 CELL = brick_at(12.0, -3.0)
 TILE = "010m005"
@@ -173,3 +176,51 @@ def test_a_release_travels_to_another_process(tmp_path, server, sweep_builder):
     release = DataRelease(url, tmp_path / "cache")
     release.tiles()
     assert pickle.loads(pickle.dumps(release)).tiles() == [TILE]  # noqa: S301
+
+
+# --- digests that are remembered ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The paths that were really hashed."""
+    from lens_assets.science.surveys import remembered
+
+    paths, sha256 = [], remembered.sha256_file
+    monkeypatch.setattr(remembered, "sha256_file", lambda path: (paths.append(path), sha256(path))[1])
+    monkeypatch.setattr(remembered, "SETTLED_SECONDS", -1.0)
+    return paths
+
+
+def test_the_digest_of_a_file_is_computed_once_and_again_when_the_file_is_another(tmp_path, hashed):
+    path, notes = tmp_path / "sweep.fits", tmp_path / "notes"
+    path.write_bytes(b"one" * 1000)
+    first = sha256_remembered(path, notes)
+    assert [sha256_remembered(path, notes) for _ in range(3)] == [first] * 3
+    assert len(hashed) == 1
+    stat = path.stat()
+    path.write_bytes(b"two" * 1000)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as `cp -p` or `rsync -t` would
+    assert path.stat().st_mtime_ns == stat.st_mtime_ns
+    assert sha256_remembered(path, notes) == hashlib.sha256(b"two" * 1000).hexdigest() != first
+    other = tmp_path / "other"
+    other.write_bytes(b"one" * 1000)
+    os.replace(other, path)
+    assert sha256_remembered(path, notes) == first
+    assert len(hashed) == 3
+
+
+def test_a_note_that_cannot_be_used_or_kept_costs_time_and_nothing_else(tmp_path, hashed, monkeypatch):
+    path, notes = tmp_path / "sweep.fits", tmp_path / "notes"
+    path.write_bytes(b"one")
+    first = sha256_remembered(path, notes)
+    (note,) = notes.iterdir()
+    for torn in ("", "[]", '{"sha256": "x"}', json.dumps({**json.loads(note.read_text()), "file": "elsewhere"})):
+        note.write_text(torn)
+        assert sha256_remembered(path, notes) == first
+    assert sha256_remembered(path, path / "no folder") == sha256_remembered(path, None) == first
+    assert len(hashed) == 7
+    monkeypatch.setattr("lens_assets.science.surveys.remembered.SETTLED_SECONDS", 3600.0)
+    note.unlink()
+    sha256_remembered(path, notes)
+    assert not note.exists(), "a file of this moment may change again within the clock's tick"

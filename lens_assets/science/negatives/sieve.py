@@ -8,9 +8,12 @@ position that is far away but never "no" to one that is near.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numba
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from lens_assets.science.sphere import chord, unit_vectors
 from lens_assets.science.surveys.kernel import compiled
@@ -24,7 +27,7 @@ _SMALLEST_CELL_DEG = 2.0 / 3600
 _MARGIN = 1e-9  # relative and in degrees (4 microarcsec): far above rounding, far below any radius
 _BITS_PER_CELL = 64
 _LARGEST_TABLE = 1 << 27
-_MANY = 100_000  # positions that are worth a sieve
+_MANY = 100_000  # positions that are worth a sieve, and, for each thread, worth a thread
 
 
 class Sieve:
@@ -80,7 +83,19 @@ class Sieve:
         """
         a, d = _floats(ra), _floats(dec)
         out = np.ones(len(a), bool) if among is None else among.copy()
-        _ask(a, d, self.height, self.across, self.start, self.shift, self.bits, out)
+        # multiplied, not divided: the rounding (1e-13 degrees) is far below the margin of the marks
+        scale, grid = self.across / 360.0, (1 / self.height, self.across, self.start, self.shift, self.bits)
+
+        def ask(part: slice) -> None:
+            _ask(a[part], d[part], scale, *grid, out[part])
+
+        share = max(-(-len(a) // int(pl.thread_pool_size())), _MANY)
+        parts = [slice(at, at + share) for at in range(0, len(a), share)]
+        if len(parts) == 1:
+            ask(parts[0])
+        elif parts:
+            with ThreadPoolExecutor(len(parts)) as pool:
+                list(pool.map(ask, parts))
         return out
 
 
@@ -92,7 +107,7 @@ def _mark(cells, shift, bits):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _ask(ra, dec, height, across, start, shift, bits, out):  # type: ignore[no-untyped-def]
+def _ask(ra, dec, scale, bands_per_degree, across, start, shift, bits, out):  # type: ignore[no-untyped-def]
     for i in range(ra.size):
         if not out[i]:
             continue
@@ -103,9 +118,8 @@ def _ask(ra, dec, height, across, start, shift, bits, out):  # type: ignore[no-u
             continue
         if a < 0.0 or a >= 360.0:
             a = a - 360.0 * np.floor(a / 360.0)
-        band = numba.int64((d + 90.0) / height)
-        n = across[band]
-        cell = min(numba.int64(a * n / 360.0), n - 1) + start[band]
+        band = numba.int64((d + 90.0) * bands_per_degree)
+        cell = min(numba.int64(a * scale[band]), across[band] - 1) + start[band]
         at = (numba.uint64(cell) * _GOLDEN) >> numba.uint64(shift)
         out[i] = (bits[at >> numba.uint64(3)] >> (at & numba.uint64(7))) & numba.uint8(1)
 
@@ -162,7 +176,10 @@ def near_pairs(
     (small, large), swapped = ((a, b), False) if a[0].size <= b[0].size else ((b, a), True)
     few, many = np.arange(small[0].size), None
     if large[0].size > _MANY:
-        many = np.flatnonzero(Sieve(small[0], small[1], arcsec).maybe(large[0], large[1]))
+        reach = arcsec / 3600 * (1 + _MARGIN) + _MARGIN  # those of the whole sky that lie as far north as the others
+        south, north = np.fmin.reduce(large[1]) - reach, np.fmax.reduce(large[1]) + reach
+        few = np.flatnonzero((small[1] >= south) & (small[1] <= north))
+        many = np.flatnonzero(Sieve(small[0][few], small[1][few], arcsec).maybe(large[0], large[1]))
         few = _sifted(small, few, large, many, arcsec)
         many = _sifted(large, many, small, few, arcsec)
     many = np.arange(large[0].size) if many is None else many

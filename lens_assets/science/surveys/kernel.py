@@ -10,10 +10,12 @@ caller proves that a row has ``width`` bytes and that every column lies inside i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from numba.core import types
 from numba.extending import intrinsic as _intrinsic
 
@@ -24,6 +26,9 @@ FACTS = ("runs", "marked", "disorder", "psf_positive", "psf_magnitude", "gal_pos
 GALDEPTH_G, values above zero and those of them strictly between 18 and 28."""
 UNKNOWN = 255
 """Code of a text that is not in its table."""
+TEXT_BITS = 7
+"""Two to this are the lines of a table of texts."""
+_GOLDEN, _ALL = 0x9E3779B97F4A7C15, (1 << 64) - 1
 # a float32 is not finite when all bits of its exponent are set: one more, and they carry into the sign's place
 _EXPONENTS, _ONES, _CARRIES = (numba.uint64(half << 32 | half) for half in (0x7F800000, 0x00800000, 0x80000000))
 _MAG_LOW, _MAG_HIGH = 0x41900000, 0x41E00000  # the bits of 18.0 and 28.0 as float32
@@ -141,17 +146,35 @@ def hold(raw, n, width, row, kinds, allowed, above, bounds, least, counts, out):
 
 @compiled
 def texts(raw, n, width, row, at, length, table, out):  # type: ignore[no-untyped-def]
-    """Code of a text column: the second number of the line of ``table`` whose first is the text's bytes, or ``UNKNOWN``.
+    """Code of a text column, or ``UNKNOWN``: ``table`` (from :func:`text_table`) has one line where a text can stand.
 
     Reads eight bytes from the text on: the buffer must be that much longer than its rows.
     """
     shift = numba.uint64(64 - 8 * length)
+    factor = table[-1, 0]
     for i in range(n):
         value = load64(raw, i * width + at) >> shift
-        code = numba.uint64(UNKNOWN)
-        for k in range(table.shape[0]):
-            code = table[k, 1] if table[k, 0] == value else code
-        out[row + i] = code
+        line = (value * factor) >> numba.uint64(64 - TEXT_BITS)
+        out[row + i] = table[line, 1] if table[line, 0] == value else numba.uint64(UNKNOWN)
+
+
+def text_table(lines: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint64]:
+    """(text as a number, code) spread over ``2 ** TEXT_BITS`` lines so that no two share one, and the factor that does it last.
+
+    Raises ``ValueError`` when no factor does: for a handful of texts one of the first few always does.
+    """
+    for factor in range(_GOLDEN, _GOLDEN + 20_000, 2):
+        where = [(value * factor & _ALL) >> (64 - TEXT_BITS) for value, _ in lines]
+        if len({*where}) == len(where):
+            break
+    else:
+        raise ValueError(f"{len(lines)} texts do not fit a table of {1 << TEXT_BITS} lines")
+    table = np.zeros(((1 << TEXT_BITS) + 1, 2), np.uint64)
+    table[:-1] = (_ALL, UNKNOWN)
+    for line, (value, code) in zip(where, lines, strict=True):
+        table[line] = value, code
+    table[-1, 0] = factor & _ALL
+    return table
 
 
 @compiled

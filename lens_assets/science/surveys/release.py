@@ -21,9 +21,9 @@ import polars as pl
 
 from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.hashing import digest
-from lens_assets.science.storage import sha256_file
 from lens_assets.science.surveys.bricks import PRODUCTS, Brick
 from lens_assets.science.surveys.layout import BANDS, SWEEP_DIR, brick_of_name, tile_of_file, tile_of_key
+from lens_assets.science.surveys.remembered import sha256_remembered
 from lens_assets.science.surveys.settings import Settings
 from lens_assets.science.surveys.sweeps import read_sweep
 
@@ -36,7 +36,7 @@ class DataRelease:
     Parameters
     ----------
     root : path, ``file:`` URL, ``s3://bucket/prefix`` or ``https://server/path``, the folder that holds ``south/``.
-    cache : folder for remote files; required for a remote root, unused for a local one.
+    cache : folder for remote files, required for a remote root, and for notes of what large files are (their digests).
     tiles : keys of the sweeps, for servers that give no directory listing.
     options : passed to fsspec's file system, for instance ``{"anon": True}`` for a public bucket.
     """
@@ -58,6 +58,7 @@ class DataRelease:
             raise BadInput(f"a remote release ({root}) needs a cache folder")
         self.root = root.rstrip("/") if self.remote else str(Path(urlsplit(root).path if scheme == "file" else root))
         self.cache = Path(cache) / digest(self.root)[:12] if cache and self.remote else None
+        self.notes = Path(cache) / "digests" if cache else None
         self.settings = settings or Settings()
         self.options = dict(options or {})
         self._tiles = None if tiles is None else sorted(tile_of_key(t).key for t in tiles)
@@ -117,8 +118,8 @@ class DataRelease:
         return read_sweep(self.sweep_path(tile), tile, self.settings)
 
     def sweep_digest(self, tile: str) -> str:
-        """SHA-256 of the sweep's bytes, for lineage (reads the whole file)."""
-        return sha256_file(self.sweep_path(tile))
+        """SHA-256 of the sweep's bytes, for lineage. Reads the whole file, once: see ``remembered``."""
+        return sha256_remembered(self.sweep_path(tile), self.notes)
 
     def brick(self, brickname: str, products: Sequence[str] = PRODUCTS) -> Brick:
         """Open a brick: all of ``products`` for g, r, z and the mask; see :class:`Brick`. Remote files are fetched

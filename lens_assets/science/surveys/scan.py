@@ -284,7 +284,7 @@ def packed(known: Iterable[str], size: int, fill: bytes = b" ") -> list[int]:
 def _text_table(known: Iterable[str], size: int) -> npt.NDArray[np.uint64]:
     """(text, code), padded with blanks or with NUL as FITS allows both."""
     lines = {(v, k) for fill in (b" ", b"\0") for k, v in enumerate(packed(known, size, fill)) if v >= 0}
-    return np.array(sorted(lines), np.uint64)
+    return kernel.text_table(sorted(lines))
 
 
 def _fill(file: int, buffer: npt.NDArray[np.uint8], size: int, offset: int, path: Path) -> None:
