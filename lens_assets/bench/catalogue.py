@@ -209,7 +209,8 @@ def bench_catalogue(
             "ratio_two_steps": _ratio(wall, "theirs", "two_steps"),
             "ratio_without_datasum": _ratio(wall, "theirs", "without_datasum"),
             "ratio_bound": _ratio(cpu, "theirs", "read"),
-            "seconds_read": float(np.median(wall["read"])), "seconds_sweep": sweep, "seconds_pool": float(np.median(wall["ours"])) - sweep,
+            "seconds_read": float(np.median(wall["read"])), "seconds_sweep": sweep,
+            "seconds_pool": float(np.median(wall["ours"])) - sweep,
             "seconds_two_steps": float(np.median(wall["two_steps"])), "rows_per_core": n / core, "n": n, "n_lenses": n_lenses,
             "megabytes": path.stat().st_size / 1e6, "negatives": ours().height,
         }  # fmt: skip
