@@ -55,7 +55,10 @@ STEPS = (
     Step("cutting stamps from bricks", "tile", ("cutouts",)),
     Step("quality of the stamps, gate, hosts", None, ("cutout_quality", "detectability", "injection_hosts")),
     Step("training networks", "network", ("network",)),
-    Step("making and evaluating detectors", "detector", ("detector", "detector_scores", "evaluation")),
+    Step(
+        "making and evaluating detectors", "detector", ("detector", "detector_scores", "evaluation", "detector_gates")
+    ),
+    Step("comparing detectors", None, ("detector_comparison",)),
     Step("fitting the priors to held-out lenses", None, ("prior_calibration",), _calibrates),
     Step("injecting arcs", "batch", ("injection_batch",)),
     Step("scoring injections", "surface", ("injection_scores",)),

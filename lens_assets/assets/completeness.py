@@ -4,8 +4,9 @@ import dagster as dg
 import polars as pl
 
 from lens_assets.assets.detectors import stamps_of
+from lens_assets.assets.logbook import freeze
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
-from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR_OF_SURFACE, SAME, SURFACE
+from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR_OF_SURFACE, SAME, SURFACE, folder_key
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.completeness import figures, gating, marginals
 from lens_assets.science.completeness.detectability import GateSpec
@@ -126,6 +127,11 @@ def completeness_surface(
 
     def metadata(made: Artefact) -> dict[str, object]:
         survey = made.read("survey").filter(pl.col("operating_point") == Surface.load(made).point("default").name)
-        return {"verdict": made.facts["verdict"], "survey_weighted": dg.MetadataValue.md(markdown(survey))}
+        frozen = freeze(context, workspace, keys["detector"], folder_key(context.partition_key))
+        return {
+            "verdict": made.facts["verdict"],
+            "frozen": frozen,
+            "survey_weighted": dg.MetadataValue.md(markdown(survey)),
+        }
 
     return stage(context, workspace, identity, make, metadata)

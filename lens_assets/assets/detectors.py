@@ -3,23 +3,22 @@
 import dagster as dg
 import polars as pl
 
+from lens_assets.assets.logbook import of_detector, tracked
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, DETECTOR, NETWORK, SAME
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.columns.detectors import SCORES
 from lens_assets.science.cutouts.shard import ShardSet
-from lens_assets.science.detectors import checkpoint, effective, evaluate, figures, members, networks, score, train
+from lens_assets.science.detectors import checkpoint, effective, evaluate, figures, logged, members, networks, score, train
 from lens_assets.science.detectors.ensemble_score import EnsembleScorer, score_members
 from lens_assets.science.detectors.recipes import Recipe, parse_detector
 from lens_assets.science.detectors.strata import ALL as WHOLE
-from lens_assets.science.detectors.tracking import Tracking
 from lens_assets.science.hashing import digest
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
 
 GROUP = "detectors"
 GPU = "gpu"
-EXPERIMENT = "lens_assets"
 SCORING = ("detectors/score.py", *networks.SOURCES, "cutouts/normalise.py", "cutouts/settings.py")
 ENSEMBLES = ("detectors/ensemble_combine.py", "detectors/ensemble_score.py")
 
@@ -46,23 +45,6 @@ def scoring_code(detector: Artefact) -> tuple[str, ...]:
 def usable(splits: Artefact, stamps: ShardSet) -> pl.DataFrame:
     """Rows of the sample that have a stamp (the others were rejected with a reason), with the digest of the stamp."""
     return splits.read().join(stamps.index.select("galaxy_id", "stamp_digest"), on="galaxy_id", how="inner")
-
-
-def tracked(context: dg.AssetExecutionContext, workspace: Workspace, key: str) -> Tracking:
-    """The MLflow run of this detector's training data and recipe; carries the Dagster run's id and address."""
-    return Tracking.start_run(
-        workspace.tracking_uri,
-        EXPERIMENT,
-        context.partition_key,
-        key=key,
-        artifact_root=workspace.root / "mlartifacts",
-        tags={
-            "dagster.run_id": context.run_id,
-            "dagster.run_url": f"{workspace.dagster_url}/runs/{context.run_id}",
-            "dagster.asset": context.asset_key.path[-1],
-            "dagster.partition": context.partition_key,
-        },
-    )
 
 
 def told(row: dict[str, float]) -> str:
@@ -103,7 +85,7 @@ def network(
     links: dict[str, str] = {}
 
     def make(draft: Draft) -> None:
-        with tracked(context, workspace, digest(identity)) as run:
+        with tracked(context, workspace, digest(identity), f"training {recipe.key}", kind="training") as run:
             links["mlflow"] = run.url
             result = train.train(
                 recipe,
@@ -194,6 +176,7 @@ def evaluation(
     sets that played no other part; and the thresholds, each with its sampling error or the reason why it is refused."""
     settings = workspace.profile().detectors
     identity = {"code": code_digest("detectors"), "settings": settings, **digests(detector_scores, splits, positives)}
+    links: dict[str, str] = {}
 
     def make(draft: Draft) -> None:
         independent = positives.read().select("galaxy_id", "independent").unique("galaxy_id")
@@ -206,10 +189,9 @@ def evaluation(
         draft.table(found.curves, "curves")
         draft.json("calibration", found.calibration())
         made = figures.draw(draft.folder, context.partition_key, found)
-        with tracked(context, workspace, f"evaluation of {detector.digest}") as run:
-            facts = {name: detector.facts[name] for name in ("best_epoch", "combiner") if name in detector.facts}
-            run.params({"detector": detector.digest[:16], "members": ", ".join(detector.facts["members"]), **facts})
-            run.metrics(headline(found.metrics))
+        with of_detector(context, workspace, detector) as run:
+            links["mlflow"] = run.url
+            run.metrics(logged.metrics_of(found.metrics))
             for path in made:
                 run.artifact(path, "evaluation")
 
@@ -218,16 +200,12 @@ def evaluation(
         workspace,
         identity,
         make,
-        lambda made: {"metrics": dg.MetadataValue.md(markdown(overall(made.read())))},
+        lambda made: {
+            "metrics": dg.MetadataValue.md(markdown(overall(made.read()))),
+            "calibration": dg.MetadataValue.json(made.json("calibration")),
+            **{k: dg.MetadataValue.url(v) for k, v in links.items()},
+        },
     )
-
-
-def headline(metrics: pl.DataFrame) -> dict[str, float | None]:
-    """The unstratified metrics as MLflow wants them: ``set.metric`` (and the threshold) -> value."""
-    rows = overall(metrics).iter_rows(named=True)
-    return {
-        ".".join(filter(None, (r["set"], r["metric"], r["threshold_name"]))).replace(" ", "_"): r["value"] for r in rows
-    }
 
 
 def overall(metrics: pl.DataFrame) -> pl.DataFrame:

@@ -19,8 +19,21 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the console script."""
-    from lens_assets.cli import bench, compare, cutout, demo, doctor, lookup, mock, panel, realism, release, ui
+    from lens_assets.cli import (
+        bench,
+        compare,
+        compare_detectors,
+        cutout,
+        demo,
+        doctor,
+        lookup,
+        mock,
+        panel,
+        realism,
+        release,
+        ui,
+    )
 
-    for module in (demo, ui, lookup, cutout, release, compare, mock, realism, panel, bench, doctor):
+    for module in (demo, ui, lookup, cutout, release, compare, compare_detectors, mock, realism, panel, bench, doctor):
         module.register(app)
     app()

@@ -40,6 +40,8 @@ ASSETS = {
     "detector": DETECTOR,
     "detector_scores": DETECTOR,
     "evaluation": DETECTOR,
+    "detector_gates": DETECTOR,
+    "detector_comparison": None,
     "injection_batch": BATCH,
     "injection_scores": SURFACE,
     "realism": SURFACE,
@@ -71,6 +73,7 @@ BLOCKING = {
     "injection_scores": {"all_scored"},
     "prior_calibration": {"halves_apart"},
     "realism": {"injections_look_real"},
+    "detector_gates": {"gates_let_the_chain_go_on"},
 }
 WARNING = {
     "negative_pool": {"borders_read"},
@@ -81,6 +84,8 @@ WARNING = {
     "prior_calibration": {"closer_to_unseen_lenses"},
     "completeness_surface": {"physics"},
     "closure": {"closes"},
+    "detector_gates": {"no_red_gate"},
+    "detector_comparison": {"there_is_a_champion"},
 }
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
 GRAPH = defs.resolve_asset_graph()
@@ -225,6 +230,7 @@ def test_training_and_scoring_wait_for_the_pool_of_the_gpu_and_nothing_else_does
         "network",
         "detector",
         "detector_scores",
+        "detector_gates",
         "injection_scores",
     }
     assert {name for name, pool in pools.items() if pool - {"gpu", None}} == set()

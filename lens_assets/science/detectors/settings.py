@@ -8,6 +8,44 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class GateSettings(BaseModel):
+    """Bars and sizes of a detector's gates (``shortcuts``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    core_auc: float = Field(default=0.55, ge=0.5, le=1)
+    """Bar of the core-only probe: that of the attempts before this one."""
+    profile_auc: float = Field(default=0.60, ge=0.5, le=1)
+    """Bar of the galaxy's own profile."""
+    red_auc: float = Field(default=0.70, ge=0.5, le=1)
+    """A probe whose lower 68 % bound exceeds this is red (science contract, section 3, shortcut features)."""
+    annulus_auc: float = Field(default=0.70, ge=0.5, le=1)
+    """The annulus alone must reach this; red where its upper 68 % bound stays below ``annulus_red``."""
+    annulus_red: float = Field(default=0.60, ge=0.5, le=1)
+    folds: int = Field(default=5, ge=2)
+    permutations: int = Field(default=200, ge=20)
+    draws: int = Field(default=500, ge=50)
+    min_groups: int = Field(default=20, ge=2)
+    """Fewest lenses and fewest non-lenses of a probe."""
+    most: int = Field(default=2000, ge=20)
+    """Most stamps of a kind, the smallest hashes of those there are."""
+    match_mag: float = Field(default=0.25, gt=0)
+    """Largest difference of r magnitude of a matched pair."""
+    match_colour: float = Field(default=0.15, gt=0)
+    """Largest difference of g - r and of r - z of a matched pair, mag."""
+    match_each: int = Field(default=3, ge=1)
+    """Most non-lenses a lens is matched to."""
+    block: bool = False
+    """Whether red gates stop the chain. They always forbid promotion."""
+    seed: int = 20261123
+
+    def bars_of(self, probe: str) -> tuple[float, float]:
+        """Bar and red bar of a probe."""
+        if probe == "annulus_only":
+            return self.annulus_auc, self.annulus_red
+        return (self.core_auc if probe.startswith("core") else self.profile_auc), self.red_auc
+
+
 class Settings(BaseModel):
     """How detectors are trained here, scored and evaluated. Profiles override single fields."""
 
@@ -69,3 +107,5 @@ class Settings(BaseModel):
     """Edges of the r-band 5-sigma depth strata, mag."""
     nobs_edges: tuple[int, ...] = (1, 3, 6, 11, 32767)
     """Lower edges of the z-band exposure strata (1-2, 3-5, 6-10, 11+)."""
+
+    gates: GateSettings = GateSettings()

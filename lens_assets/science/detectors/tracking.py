@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,27 +41,32 @@ class Tracking:
         *,
         tags: Mapping[str, str] | None = None,
         key: str | None = None,
+        again: bool = False,
         artifact_root: str | Path | None = None,
     ) -> Tracking:
-        """Start a run, or take up the unfinished one with the same ``key``.
+        """Start a run, or take up the unfinished one with the same ``key`` (with ``again`` a finished one too: what is
+        told of one detector at several times belongs to one run).
 
         ``tags`` link back to the orchestrator (run id, its address, asset, partition); ``artifact_root`` is used when
-        the experiment is made.
+        the experiment is made, and only for a database: a server decides by itself.
         """
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            location = None if artifact_root is None else Path(artifact_root).resolve().as_uri()
+            remote = artifact_root is None or uri.startswith(("http://", "https://"))
+            location = None if remote else Path(str(artifact_root)).resolve().as_uri()
             experiment_id = client.create_experiment(experiment, artifact_location=location)
         else:
             experiment_id = found.experiment_id
         all_tags = {**(tags or {}), **({KEY: key} if key else {})}
         if key:
             quoted = key.replace("'", "")
-            query = f"tags.`{KEY}` = '{quoted}' and attributes.status = 'RUNNING'"
+            query = f"tags.`{KEY}` = '{quoted}'" + ("" if again else " and attributes.status = 'RUNNING'")
             left = client.search_runs([experiment_id], filter_string=query, max_results=1)
             if left:
                 run = left[0]
+                if run.info.status != "RUNNING":
+                    client.update_run(run.info.run_id, status="RUNNING")
                 for name, value in all_tags.items():
                     client.set_tag(run.info.run_id, name, value)
                 return cls(client, run, uri)
@@ -73,6 +78,11 @@ class Tracking:
         if self.uri.startswith(("http://", "https://")):
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"{self.uri}#experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    @property
+    def has_params(self) -> bool:
+        """Whether parameters were told before."""
+        return bool(self._logged)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Parameters, in few calls. Those a continued run has already are left as they are (MLflow forbids a
@@ -89,6 +99,18 @@ class Tracking:
         rows = [
             Metric(name, float(value), now, step)
             for name, value in values.items()
+            if value is not None and math.isfinite(value)
+        ]
+        for start in range(0, len(rows), 1000):
+            self._client.log_batch(self.run_id, metrics=rows[start : start + 1000])
+
+    def curves(self, history: Mapping[str, Sequence[float]], steps: Sequence[int]) -> None:
+        """Whole curves, one value a step, in few calls."""
+        now = int(time.time() * 1000)
+        rows = [
+            Metric(name, float(value), now, int(step))
+            for name, values in history.items()
+            for step, value in zip(steps, values, strict=True)
             if value is not None and math.isfinite(value)
         ]
         for start in range(0, len(rows), 1000):
