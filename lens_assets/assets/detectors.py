@@ -9,7 +9,17 @@ from lens_assets.partitions import ALL, DETECTOR, NETWORK, SAME
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.columns.detectors import SCORES
 from lens_assets.science.cutouts.shard import ShardSet
-from lens_assets.science.detectors import checkpoint, effective, evaluate, figures, logged, members, networks, score, train
+from lens_assets.science.detectors import (
+    checkpoint,
+    effective,
+    evaluate,
+    figures,
+    logged,
+    members,
+    networks,
+    score,
+    train,
+)
 from lens_assets.science.detectors.ensemble_score import EnsembleScorer, score_members
 from lens_assets.science.detectors.recipes import Recipe, parse_detector
 from lens_assets.science.detectors.strata import ALL as WHOLE
