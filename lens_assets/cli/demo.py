@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     seed: Annotated[int, typer.Option(help="Seed of the practice sky.")] = 20261123,
-    profile: Annotated[str, typer.Option(help="tiny, demo, or the path of a profile YAML.")] = "demo",
+    profile: Annotated[str, typer.Option(help="tiny, demo, detectors, or the path of a profile YAML.")] = "demo",
     home: Annotated[Path | None, typer.Option(help="Folder of the installation.")] = None,
 ) -> None:
     """Write the mock release, materialise every asset through Dagster, and print what the finder would have missed.

@@ -69,3 +69,54 @@ def test_a_run_that_fails_says_why(start):
     run = tracking._client.get_run(tracking.run_id)
     assert run.info.status == "FAILED"
     assert run.data.tags["lens_assets.fault"] == "RuntimeError: broken"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_told_of_one_detector_at_several_times_is_one_run(start):
+    with start("c", key="detector 1", again=True) as first:
+        first.params({"x": 1})
+        first.curves({"select_auc": [0.5, 0.7, float("nan")]}, [0, 1, 2])
+    with start("c", key="detector 1", again=True) as second:
+        assert second.run_id == first.run_id
+        assert second.has_params
+        second.metrics({"held-out.auc": 0.9})
+    run = first._client.get_run(first.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"select_auc": 0.7, "held-out.auc": 0.9}
+    assert [m.value for m in first._client.get_metric_history(first.run_id, "select_auc")] == [0.5, 0.7]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_versions_are_folders_of_safetensors_registered_once_and_aliases_move(start, place, tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    from lens_assets.science.detectors.registry import CHAMPION, Registry, frozen_alias, model_name
+
+    uri = f"sqlite:///{place}/mlflow.db"
+    registry = Registry(uri, model_name("test"))
+    assert registry.aliases() == {}
+    assert registry.version_of("d1") is None
+    registry.clear(CHAMPION)  # nothing to take away is no error
+    (tmp_path / "weights.safetensors").write_bytes(b"x")
+    (tmp_path / "spec.json").write_text("{}")
+    versions = []
+    for key, digest in (("a-s1", "d1"), ("b-s1", "d2")):
+        with start(key, key=f"detector {digest}", again=True) as run:
+            run.artifact(tmp_path, "checkpoint")
+            versions.append(registry.register(run.run_id, key, digest))
+    assert versions == ["1", "2"]
+    assert registry.register(run.run_id, "b-s1", "d2", {"lens_assets.gates": "green"}) == "2"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    version = client.get_model_version(registry.model, "2")
+    assert version.tags == {"lens_assets.digest": "d2", "lens_assets.detector": "b-s1", "lens_assets.gates": "green"}
+    assert version.source.endswith(f"{run.run_id}/artifacts/checkpoint")
+    files = {f.path for f in client.list_artifacts(version.run_id, "checkpoint")}
+    assert files == {"checkpoint/weights.safetensors", "checkpoint/spec.json"}, "no pickle, no flavour"
+    surface = frozen_alias("a-s1+sersic-population")
+    assert surface == "frozen-for-a-s1-sersic-population"
+    registry.point(CHAMPION, "1")
+    registry.point(surface, "1")
+    registry.point(CHAMPION, "2")
+    assert registry.aliases() == {CHAMPION: "2", surface: "1"}
+    registry.clear(CHAMPION)
+    assert registry.aliases() == {surface: "1"}
