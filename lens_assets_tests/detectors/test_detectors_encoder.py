@@ -18,6 +18,7 @@ from lens_assets.science.detectors.rows import rows_of
 from lens_assets.science.detectors.score import Scorer, bf16_supported
 from lens_assets.science.detectors.train import train
 from lens_assets.science.errors import BadInput
+from lens_assets.science.release import card
 
 HUB = "somebody/small-encoder"
 SMALL = {
@@ -183,7 +184,9 @@ def test_the_saved_detector_gives_the_logits_that_chose_its_epoch_without_any_hu
 def test_a_random_encoder_is_called_so_in_the_specification_and_in_what_the_tracker_gets(
     probed, probe_recipe, sample, stamps, settings, tmp_path
 ):
-    assert checkpoint.save(tmp_path, probed).training["encoder"]["statement"] == RANDOM
+    spec = checkpoint.save(tmp_path, probed)
+    assert spec.training["encoder"]["statement"] == spec.encoder == RANDOM
+    assert f"- encoder: {RANDOM}" in card._listing(spec.model_dump()), "the model card of a release says it"
     told = {}
 
     class Tracker:

@@ -21,6 +21,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from lens_assets.science.cutouts.normalise import NormalisationSpec, refuse_mismatch
+from lens_assets.science.detectors.effective import BLOCKED, WHOLE
 from lens_assets.science.detectors.networks import LensNet, build_network, count_parameters
 from lens_assets.science.detectors.recipes import Recipe
 from lens_assets.science.detectors.score import Scorer
@@ -43,6 +44,15 @@ class DetectorSpec(BaseModel):
     normalisation_digest: str
     weights_sha256: str
     parameters: int
+    family: str = "residual network"
+    """The family of the network, in words."""
+    encoder: str = "none"
+    """What its frozen encoder is (``encoder.RANDOM`` where it has learnt nothing), or ``none``."""
+    domain: str = WHOLE
+    """What part of the sample it learnt from."""
+    split: str = BLOCKED
+    """How training and choice of the epoch were kept apart. (The defaults are true of every detector of before these
+    fields.)"""
     best_epoch: int
     select_auc: float
     bf16_drift: float | None
@@ -61,6 +71,10 @@ def spec_of(result: TrainResult, weights: bytes) -> DetectorSpec:
         normalisation_digest=result.recipe.normalisation.digest,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         parameters=result.config["parameters"],
+        family=result.config["family"],
+        encoder=result.config["encoder"]["statement"] if result.config["encoder"] else "none",
+        domain=result.config["domain"],
+        split=result.config["split"],
         best_epoch=result.best_epoch,
         select_auc=result.facts["select_auc"],
         bf16_drift=result.facts["bf16_drift"],

@@ -16,6 +16,7 @@ What does not belong here: thresholds and calibration (``evaluate``), stamps on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -44,6 +45,7 @@ class Scorer:
     input_size : side of the centre the network sees, pixels.
     precision : "fp32", "bf16", or "auto" (bf16 where the processor has it and ``drift`` is at most ``max_drift``).
     drift : largest |logit(bf16) - logit(fp32)|, as measured at training; ``None`` where it was not.
+    device : where the network runs; the GPU where there is one.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Scorer:
         drift: float | None = None,
         max_drift: float = 0.1,
         batch: int = BATCH,
+        device: str | torch.device | None = None,
     ) -> None:
         small = drift is not None and drift <= max_drift
         if precision == "bf16" and not small:
@@ -72,8 +75,10 @@ class Scorer:
             drift,
         )
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        self._net = fused(net).to(self._dtype)
-        self._head = (net.head.weight.detach().float().clone(), net.head.bias.detach().float().clone())
+        self.device = torch.device(device or best_device())
+        self._net = fused(net).to(self.device, self._dtype)
+        self._format = net.memory_format
+        self._head = tuple(p.detach().float().to(self.device) for p in (net.head.weight, net.head.bias))
 
     @property
     def n_features(self) -> int:
@@ -127,11 +132,11 @@ class Scorer:
         n = len(stamps)
         if n < self.batch:
             stamps = np.concatenate([stamps, np.zeros((self.batch - n, *stamps.shape[1:]), np.float32)])
-        x = torch.from_numpy(stamps).to(self._dtype).contiguous(memory_format=self._net.memory_format)
-        with torch.inference_mode():
+        x = torch.from_numpy(stamps).to(self.device, self._dtype).contiguous(memory_format=self._format)
+        with torch.inference_mode(), exact_products(self.device):
             features = self._net.features(x).float()
             logit = (features * self._head[0]).sum(1, keepdim=True) + self._head[1]
-            out: F32 = torch.cat([features, logit], 1).numpy()[:n]
+            out: F32 = torch.cat([features, logit], 1).cpu().numpy()[:n]
         if not np.isfinite(out).all():
             raise FloatingPointError(f"detector {self.key!r} gave an output that is not finite")
         return out
@@ -171,9 +176,27 @@ def crop(images: F32, size: int) -> F32:
     return images[..., top : top + size, left : left + size]
 
 
+def best_device() -> torch.device:
+    """The GPU where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def bf16_supported() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware (elsewhere it is emulated, and slower than float32)."""
+    """Whether the device multiplies bfloat16 in hardware (elsewhere it is emulated, and slower than float32)."""
+    if best_device().type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
+
+
+@contextmanager
+def exact_products(device: torch.device) -> Iterator[None]:
+    """On a GPU: float32 products of full precision (cuDNN's default cuts them to TF32's ten bits) by algorithms that give
+    the same bits each time."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
 
 
 def measure_drift(net: LensNet, normalised: F32, input_size: int, batch: int = BATCH) -> float:

@@ -35,7 +35,7 @@ from lens_assets.science.detectors.networks import LensNet, build_network
 from lens_assets.science.detectors.news import Heard, Logger, relayed
 from lens_assets.science.detectors.recipes import Recipe
 from lens_assets.science.detectors.rows import rows_of
-from lens_assets.science.detectors.score import bf16_supported, measure_drift
+from lens_assets.science.detectors.score import best_device, bf16_supported, measure_drift
 from lens_assets.science.detectors.settings import Settings
 from lens_assets.science.hashing import digest
 
@@ -106,11 +106,9 @@ def train(
 
 
 def _train(recipe: Recipe, data: Data, workdir: Path, settings: Settings, heard: Heard, threads: int) -> TrainResult:
-    cuda = torch.cuda.is_available()
-    native = torch.cuda.is_bf16_supported() if cuda else bf16_supported()
-    precision: Literal["bf16-mixed", "32-true"] = (
-        "bf16-mixed" if recipe.precision == "bf16" or (recipe.precision == "auto" and native) else "32-true"
-    )
+    cuda = best_device().type == "cuda"
+    fast = recipe.precision == "bf16" or (recipe.precision == "auto" and bf16_supported())
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if fast else "32-true"
     net = build_network(recipe.network, seed=recipe.seed, prior_logit=start_logit(data.rows, recipe))
     learnt = place_weights(net, settings.encoders) if isinstance(net, EncoderNet) else None
     processes = settings.devices * settings.nodes
@@ -173,14 +171,13 @@ def _lesson(
     """The network to train and its inputs: the whole one on stamps, or a frozen one's head on its features."""
     if not net.frozen:
         return net, data.pixels, data.select_pixels
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     made: list[frozen.Features] = []
     views = frozen.orientations(recipe.augmentation)
     for name, pixels, seen in (("train", data.pixels, views), ("select", data.select_pixels, [(0, False)])):
         made.append(
             frozen.encoded(
                 net, pixels, seen, recipe.input_size, home / f"features-{name}.npy",
-                batch=settings.score_batch, device=device, pulse=heard.pulse,
+                batch=settings.score_batch, device=best_device(), pulse=heard.pulse,
             )
         )  # fmt: skip
     return frozen.probe(net.cpu(), made[0]), made[0], made[1]
