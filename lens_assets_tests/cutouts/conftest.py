@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from numpy.lib.stride_tricks import sliding_window_view
 
 from lens_assets.science.hashing import generator
 from lens_assets.science.surveys.layout import BANDS, BrickCell, brick_at
@@ -43,14 +44,13 @@ class ArrayBrick:
     def invvar(self, band: str) -> np.ndarray:
         return self.planes["invvar", band]
 
-    def psfsize(self, band: str) -> np.ndarray:
-        return self.planes["psfsize", band]
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.mask.shape
 
-    def nexp(self, band: str) -> np.ndarray:
-        return self.planes["nexp", band]
-
-    def maskbits(self) -> np.ndarray:
-        return self.mask
+    def windows(self, product: str, band: str, top: np.ndarray, left: np.ndarray, side: int) -> np.ndarray:
+        plane = self.mask if product == "maskbits" else self.planes[product, band]
+        return sliding_window_view(plane, (side, side))[top, left]
 
     def pixel_of(self, ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(ra, float), np.asarray(dec, float)

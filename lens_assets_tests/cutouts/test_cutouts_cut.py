@@ -176,13 +176,6 @@ def test_an_object_of_another_brick_is_an_error_not_a_stamp(brick):
         cut_brick(b, rows, SETTINGS)
 
 
-def test_maps_on_another_grid_are_an_error(brick):
-    b = brick()
-    b.planes["psfsize", "r"] = b.planes["psfsize", "r"][:-1]
-    with pytest.raises(BadInput, match="the psfsize map"):
-        cut_brick(b, b.rows([(100, 100)]), SETTINGS)
-
-
 def test_a_digest_is_of_values_not_of_byte_order_or_layout():
     stamps = generator("digest").normal(size=(3, 3, 11, 11)).astype(np.float32)
     assert stamp_digests(stamps) == stamp_digests(stamps.astype(">f4")) == stamp_digests(np.asfortranarray(stamps))

@@ -1,4 +1,4 @@
-"""All stamps of one brick from one decompression.
+"""All stamps of one brick, from one decompression or section by section, whichever is cheaper for their number.
 
 A stamp is an integer slice of the coadd round the pixel nearest to the catalogue position; nothing is resampled, and
 the sub-pixel offset is kept. It comes from the object's primary brick only: a DR10 brick image reaches at least 72 px
@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numpy.lib.stride_tricks import sliding_window_view
 
 from lens_assets.science.columns.cutouts import CUTOUT_REJECTED, index_table
 from lens_assets.science.cutouts.fingerprint import stamp_digests
@@ -39,17 +38,17 @@ class BrickCellLike(Protocol):
 
 
 class BrickLike(Protocol):
-    """What cutting needs of a brick: 2-D native arrays on one pixel grid. ``surveys.bricks.Brick`` is one."""
+    """What cutting needs of a brick: squares of its maps, all on one pixel grid. ``surveys.bricks.Brick`` is one."""
 
     @property
     def cell(self) -> BrickCellLike: ...
     @property
     def missing_bands(self) -> Collection[str]: ...
-    def image(self, band: str) -> npt.NDArray[Any]: ...
-    def invvar(self, band: str) -> npt.NDArray[Any]: ...
-    def psfsize(self, band: str) -> npt.NDArray[Any]: ...
-    def nexp(self, band: str) -> npt.NDArray[Any]: ...
-    def maskbits(self) -> npt.NDArray[Any]: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def windows(
+        self, product: str, band: str, top: npt.NDArray[np.int64], left: npt.NDArray[np.int64], side: int
+    ) -> npt.NDArray[Any]: ...
     def pixel_of(self, ra: Any, dec: Any) -> tuple[Any, Any]: ...
     @property
     def files(self) -> Mapping[str, str]: ...
@@ -86,7 +85,7 @@ def cut_brick(brick: BrickLike, rows: pl.DataFrame, settings: Settings) -> tuple
     column, line = np.floor(x + 0.5).astype(np.int64), np.floor(y + 0.5).astype(np.int64)
     half, side = settings.size // 2, settings.size
 
-    height, width = brick.image(settings.bands[0]).shape
+    height, width = brick.shape
     inside = (column >= half) & (line >= half) & (column < width - half) & (line < height - half)
     kept = rows.filter(pl.Series(inside))
     x, y, column, line = x[inside], y[inside], column[inside], line[inside]
@@ -95,14 +94,12 @@ def cut_brick(brick: BrickLike, rows: pl.DataFrame, settings: Settings) -> tuple
     invvar = np.empty_like(images)
     facts: dict[str, Any] = {"x": x, "y": y, "dx": (x - column).astype(np.float32), "dy": (y - line).astype(np.float32)}
     for k, band in enumerate(settings.bands):
-        images[:, k] = _windows(brick.image(band), band, (height, width), line - half, column - half, side)
-        invvar[:, k] = _windows(brick.invvar(band), band, (height, width), line - half, column - half, side)
-        facts[f"psfsize_{band}"] = _like(brick.psfsize(band), "psfsize", (height, width))[line, column]
-        facts[f"nexp_{band}"] = _like(brick.nexp(band), "nexp", (height, width))[line, column]
-    masked = (_like(brick.maskbits(), "maskbits", (height, width)).astype(np.int64) & ~NPRIMARY) != 0
-    facts["maskbits_fraction"] = _windows(masked, "maskbits", (height, width), line - half, column - half, side).mean(
-        axis=(1, 2)
-    )
+        images[:, k] = brick.windows("image", band, line - half, column - half, side)
+        invvar[:, k] = brick.windows("invvar", band, line - half, column - half, side)
+        facts[f"psfsize_{band}"] = brick.windows("psfsize", band, line, column, 1)[:, 0, 0]
+        facts[f"nexp_{band}"] = brick.windows("nexp", band, line, column, 1)[:, 0, 0]
+    masked = (brick.windows("maskbits", "", line - half, column - half, side).astype(np.int64) & ~NPRIMARY) != 0
+    facts["maskbits_fraction"] = masked.mean(axis=(1, 2))
     for product in ("image", "invvar"):
         for band in settings.bands:
             name = PurePosixPath(brick.cell.coadd(product, band)).name
@@ -152,16 +149,20 @@ def peek(brick: BrickLike, rows: pl.DataFrame, settings: Settings, most: int = 4
     has no such band or ends. For eyes, never for a network."""
     ids = sorted(rows["galaxy_id"].to_list(), key=lambda name: seed_of("refused", name))[:most]
     rows = rows.filter(pl.col("galaxy_id").is_in(ids)).sort("galaxy_id")
-    out = np.zeros((rows.height, len(settings.bands), settings.size, settings.size), "<f4")
-    half = settings.size // 2
+    side, (height, width) = settings.size, brick.shape
+    out = np.zeros((rows.height, len(settings.bands), side, side), "<f4")
+    if not rows.height or min(height, width) < side:
+        return rows["galaxy_id"].to_list(), out
+    x, y = (np.asarray(v, float).reshape(-1) for v in brick.pixel_of(rows["ra"].to_numpy(), rows["dec"].to_numpy()))
+    left, top = (np.floor(v + 0.5).astype(np.int64) - side // 2 for v in (x, y))
+    near = [np.clip(v, 0, n - side) for v, n in ((top, height), (left, width))]  # the nearest square inside the image
     for k, band in enumerate(settings.bands):
-        if not rows.height or band in set(brick.missing_bands):
+        if band in set(brick.missing_bands):
             continue
-        plane = np.pad(brick.image(band), settings.size)
-        for i, (ra, dec) in enumerate(rows.select("ra", "dec").iter_rows()):
-            x, y = (int(np.floor(float(v) + 0.5)) + settings.size - half for v in brick.pixel_of(ra, dec))
-            part = plane[max(y, 0) : max(y, 0) + settings.size, max(x, 0) : max(x, 0) + settings.size]
-            out[i, k, : part.shape[0], : part.shape[1]] = part
+        for i, plane in enumerate(brick.windows("image", band, *near, side)):
+            down, right = (int(np.clip(a[i] - b[i], -side, side)) for a, b in zip(near, (top, left), strict=True))
+            part = plane[max(-down, 0) : side - max(down, 0), max(-right, 0) : side - max(right, 0)]
+            out[i, k, max(down, 0) : max(down, 0) + part.shape[0], max(right, 0) : max(right, 0) + part.shape[1]] = part
     return rows["galaxy_id"].to_list(), out
 
 
@@ -188,22 +189,6 @@ def _check_rows(brick: BrickLike, rows: pl.DataFrame) -> None:
         )
     if rows["galaxy_id"].n_unique() != rows.height:
         raise BadInput("an object is asked for twice", column="galaxy_id")
-
-
-def _like(plane: npt.NDArray[Any], product: str, shape: tuple[int, int]) -> npt.NDArray[Any]:
-    if plane.shape != shape:
-        raise BadInput(f"the {product} map is {plane.shape}, the image {shape}")
-    return plane
-
-
-def _windows(
-    plane: npt.NDArray[Any], what: str, shape: tuple[int, int], top: npt.NDArray[Any], left: npt.NDArray[Any], side: int
-) -> npt.NDArray[Any]:
-    """Copies of ``plane[top : top + side, left : left + side]`` for all places at once."""
-    if not len(top):
-        return np.empty((0, side, side), plane.dtype)
-    copies: npt.NDArray[Any] = sliding_window_view(_like(plane, what, shape), (side, side))[top, left]
-    return copies
 
 
 def _index(kept: pl.DataFrame, facts: Mapping[str, Any], settings: Settings, source: str) -> pl.DataFrame:

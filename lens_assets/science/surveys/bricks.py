@@ -9,7 +9,7 @@ here.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +25,10 @@ from lens_assets.science.errors import BadInput
 from lens_assets.science.storage import sha256_file
 from lens_assets.science.surveys import fitsfile
 from lens_assets.science.surveys.layout import BANDS, ZERO_POINT, BrickCell
+from lens_assets.science.surveys.pieces import squares
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
 
 PRODUCTS = ("image", "invvar", "psfsize", "nexp")
 """Per-band products a stamp needs; a band without image and invvar counts as missing."""
@@ -102,6 +104,24 @@ class Brick:
         """MASKBITS per pixel (optical, HDU 1), native int32."""
         return self._data("maskbits", "").astype(np.int32)
 
+    def windows(
+        self, product: str, band: str, top: I64, left: I64, side: int, *, sections: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """Squares of ``side`` pixels of one map whose first line and column are ``top`` and ``left``: copies, (n, side, side),
+        native float32 in the map's unit (``maskbits``, band ``""``: int32).
+
+        They are read one by one or out of the whole map, whichever costs less for their number (``pieces``; ``sections``
+        forces one way): same bytes. Raises :class:`BadInput` for what the whole map would, ``IndexError`` for a square that
+        reaches beyond the image.
+        """
+        height, width = self.shape
+        if len(top) and (min(top.min(), left.min()) < 0 or top.max() + side > height or left.max() + side > width):
+            raise IndexError(
+                f"a square of {side} px reaches beyond the {width} x {height} px of brick {self.cell.name}"
+            )
+        dtype = np.int32 if product == "maskbits" else np.float32
+        return self._data(product, band, lambda hdu: squares(hdu, top, left, side, sections=sections)).astype(dtype)
+
     @cached_property
     def files(self) -> dict[str, str]:
         """SHA-256 of every file of the brick, by file name: the provenance of what is cut from it."""
@@ -158,30 +178,32 @@ class Brick:
         if not wcs.wcs.compare(self.wcs.wcs, tolerance=_WCS_TOLERANCE):
             raise BadInput(f"its WCS differs from that of {self._grid['file']}", file=str(path), column="CRVAL")
 
-    def _data(self, product: str, band: str) -> npt.NDArray[Any]:
+    def _data(self, product: str, band: str, read: Callable[[Any], Any] | None = None) -> npt.NDArray[Any]:
+        """The map, or what ``read`` takes from its HDU."""
         path = self._path(product, band)
         if not (product in ("image", "invvar") and band):
             self._header(product, band)
-        with _Images(path) as hdus:
+        with _Images(path, memmap=read is not None) as hdus:
+            hdu = hdus[1] if len(hdus) > 1 else hdus[0]
             try:
-                data = (hdus[1] if len(hdus) > 1 else hdus[0]).data
+                if tuple(hdu.shape) != self.shape:
+                    raise BadInput("no pixels where the header announces them", file=str(path))
+                data = hdu.data if read is None else read(hdu)
             except (OSError, ValueError, TypeError, IndexError, RuntimeError) as fault:
                 raise BadInput(f"truncated or corrupt: {fault}", file=str(path)) from fault
-        if data is None or data.shape != self.shape:
-            raise BadInput("no pixels where the header announces them", file=str(path))
         return np.asarray(data)
 
 
 class _Images:
     """astropy's decompressed view of a file that :mod:`fitsfile` has already proven whole."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, memmap: bool = False) -> None:
+        self.path, self.memmap = path, memmap
 
     def __enter__(self) -> fits.HDUList:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
-            self.hdus = fits.open(self.path, memmap=False)
+            self.hdus = fits.open(self.path, memmap=self.memmap)
         return self.hdus
 
     def __exit__(self, *_: object) -> None:
