@@ -31,9 +31,24 @@ def main() -> None:
         panel,
         realism,
         release,
+        shard,
         ui,
     )
 
-    for module in (demo, ui, lookup, cutout, release, compare, compare_detectors, mock, realism, panel, bench, doctor):
+    for module in (
+        demo,
+        ui,
+        lookup,
+        cutout,
+        shard,
+        release,
+        compare,
+        compare_detectors,
+        mock,
+        realism,
+        panel,
+        bench,
+        doctor,
+    ):
         module.register(app)
     app()

@@ -155,12 +155,12 @@ def peek(brick: BrickLike, rows: pl.DataFrame, settings: Settings, most: int = 4
         return rows["galaxy_id"].to_list(), out
     x, y = (np.asarray(v, float).reshape(-1) for v in brick.pixel_of(rows["ra"].to_numpy(), rows["dec"].to_numpy()))
     left, top = (np.floor(v + 0.5).astype(np.int64) - side // 2 for v in (x, y))
-    near = [np.clip(v, 0, n - side) for v, n in ((top, height), (left, width))]  # the nearest square inside the image
+    near_top, near_left = np.clip(top, 0, height - side), np.clip(left, 0, width - side)  # the nearest square inside
     for k, band in enumerate(settings.bands):
         if band in set(brick.missing_bands):
             continue
-        for i, plane in enumerate(brick.windows("image", band, *near, side)):
-            down, right = (int(np.clip(a[i] - b[i], -side, side)) for a, b in zip(near, (top, left), strict=True))
+        for i, plane in enumerate(brick.windows("image", band, near_top, near_left, side)):
+            down, right = (int(np.clip(d, -side, side)) for d in (near_top[i] - top[i], near_left[i] - left[i]))
             part = plane[max(-down, 0) : side - max(down, 0), max(-right, 0) : side - max(right, 0)]
             out[i, k, max(down, 0) : max(down, 0) + part.shape[0], max(right, 0) : max(right, 0) + part.shape[1]] = part
     return rows["galaxy_id"].to_list(), out
