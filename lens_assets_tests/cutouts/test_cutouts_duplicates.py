@@ -183,7 +183,11 @@ def test_every_kind_of_pair_is_found_once_with_its_splits():
     assert got["001", "031"]["separation_arcsec"] == pytest.approx(10.9 * 3600, rel=1e-6)
     assert got["002", "032"]["shared"] == pytest.approx(1 - 10 / (101 * 0.262), rel=1e-3)
     assert facts["kinds"] == facts["across_splits"] == {"identical": 1, "overlap": 1, "alike": 1}
-    assert facts["across_train_val_test"] == {"identical": 1, "overlap": 0, "alike": 1}
+    assert facts["with_train_or_val"] == {"identical": 1, "overlap": 1, "alike": 1}
+    judging = [s.replace("train", "test") for s in splits]
+    facts = pairs.duplicate_pairs(Stamps(planes), sample_of(planes, ra, judging, digests))[1]
+    assert facts["across_splits"] == {"identical": 0, "overlap": 1, "alike": 1}
+    assert facts["with_train_or_val"] == {"identical": 0, "overlap": 0, "alike": 1}  # test and evaluation may overlap
 
 
 def test_the_search_states_how_often_it_misses_and_how_often_it_invents():

@@ -333,7 +333,7 @@ def test_the_same_sky_under_two_names_in_two_splits_is_found(shards, tmp_path):
     ids = pl.concat([opened[0].index["galaxy_id"], index["galaxy_id"]])
     sample = pl.DataFrame({"galaxy_id": ids, "label": 0, "split": ["train"] * 15 + ["test"] * 4, "cell": range(19)})
     report = quality_report(both, sample, Settings(bootstrap_draws=50))
-    assert report.facts["duplicates"]["across_train_val_test"]["identical"] == 4
+    assert report.facts["duplicates"]["with_train_or_val"]["identical"] == 4
     pairs = report.duplicates.filter(pl.col("kind") == "identical")
     assert pairs["second"].to_list() == index["galaxy_id"].to_list()
     assert pairs["separation_arcsec"].max() == pytest.approx(0.0, abs=1e-6)

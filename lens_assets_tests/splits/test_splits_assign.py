@@ -146,23 +146,43 @@ def test_lenses_and_others_carry_what_belongs_to_them(made):
     assert table["cell"].to_list() == cell_of(table["ra"].to_numpy(), table["dec"].to_numpy()).tolist()
 
 
-def test_evaluation_lenses_only_evaluate_and_training_keeps_away_from_them(sky):
+@pytest.mark.parametrize("shaping", ["train", "val"])
+def test_evaluation_lenses_only_evaluate_and_no_stamp_that_shapes_the_detector_shares_a_pixel_with_theirs(sky, shaping):
+    at_once = Settings(share_tolerance=0.5)  # salt 0, with and without the lenses that judge
     sample = negatives(sky, 1500)
     found = lenses(sky, 60)
-    table, *_ = make_splits(found, sample, S)
-    trains = table.filter((pl.col("split") == "train") & (pl.col("label") == 1))[:4]
-    near = SkyCoord(trains["ra"].to_numpy(), trains["dec"].to_numpy(), unit="deg").directional_offset_by(
-        10 * u.deg, [10.9, 11.1, 5.0, 10.0] * u.arcsec
+    table, *_ = make_splits(found, sample, at_once)
+    close = table.filter((pl.col("split") == shaping) & (pl.col("label") == 1))[:4]
+    near = SkyCoord(close["ra"].to_numpy(), close["dec"].to_numpy(), unit="deg").directional_offset_by(
+        10 * u.deg, [39.9, 40.1, 5.0, 10.0] * u.arcsec
     )
     judge = lenses(sky, 4, 33, use="evaluation", ra=near.ra.deg.tolist(), dec=near.dec.deg.tolist(),
                    flux_z=[30.0, 30.0, 30.0, 1.0])  # fmt: skip
     judge = judge.with_columns(system_id="E" + pl.col("system_id"))
-    table, _, facts = make_splits(pl.concat([found, judge]), sample, S)
+    table, _, facts = make_splits(pl.concat([found, judge]), sample, at_once)
     split = dict(table.select("galaxy_id", "split").iter_rows())
-    # the fourth evaluation lens fails the screen itself, and still keeps training away
-    assert [split[g] for g in trains["galaxy_id"]] == ["guard", "train", "guard", "guard"]
+    # the fourth evaluation lens fails the screen itself, and still keeps others away
+    assert [split[g] for g in close["galaxy_id"]] == ["guard", shaping, "guard", "guard"]
     assert [split.get(g) for g in judge["galaxy_id"]] == ["evaluation"] * 3 + [None]
     assert facts["guard_near_evaluation"] == 3
+    kept = table.filter(pl.col("split").is_in(["train", "val"]))
+    mine, theirs = (SkyCoord(f["ra"].to_numpy(), f["dec"].to_numpy(), unit="deg") for f in (kept, judge))
+    assert mine.match_to_catalog_sky(theirs)[1].arcsec.min() > 101 * 0.262 * 2**0.5  # the diagonal of a stamp
+
+
+def test_a_test_object_near_an_evaluation_lens_stays_and_is_counted(sky):
+    """Both only judge: nothing is learnt from either."""
+    at_once = Settings(share_tolerance=0.5)  # salt 0, with and without the lenses that judge
+    sample = negatives(sky, 1500)
+    found = lenses(sky, 60)
+    table, *_ = make_splits(found, sample, at_once)
+    close = table.filter((pl.col("split") == "test") & (pl.col("label") == 1))[:2]
+    judge = lenses(sky, 2, 33, use="evaluation", ra=close["ra"].to_list(), dec=(close["dec"] + 20 / 3600).to_list())
+    judge = judge.with_columns(system_id="E" + pl.col("system_id"))
+    table, _, facts = make_splits(pl.concat([found, judge]), sample, at_once)
+    assert table.filter(pl.col("galaxy_id").is_in(close["galaxy_id"].to_list()))["split"].to_list() == ["test"] * 2
+    assert facts["test_near_evaluation"] >= 2
+    assert facts["guard_near_evaluation"] == 0
 
 
 def test_roles_fit_their_split_and_lenses_never_host_or_set_thresholds(made):

@@ -140,6 +140,14 @@ def test_splits_that_touch_are_found(table):
         assert checks.splits_apart(near, 40.0).passed is apart
 
 
+@pytest.mark.parametrize(("split", "barred"), [("train", True), ("val", True), ("test", False)])
+def test_a_stamp_that_reaches_into_that_of_an_evaluation_lens_is_found_unless_both_only_judge(table, split, barred):
+    lens, other = where(table, split="evaluation", label=1), where(table, split=split, label=0)
+    for arcsec, apart in ((39.0, not barred), (41.0, True)):
+        near = change(table, other, ra=table["ra"][lens], dec=table["dec"][lens] + arcsec / 3600)
+        assert checks.splits_apart(near, 40.0).passed is apart
+
+
 def test_inverted_shares_are_found_by_name(table):
     names = {"train": "test", "test": "train"}
     inverted = table.with_columns(pl.col("split").replace(names))

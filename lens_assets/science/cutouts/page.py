@@ -24,9 +24,9 @@ from lens_assets.science.cutouts.page_parts import (
     text,
     word,
 )
-from lens_assets.science.cutouts.pairs import LEARNT
 from lens_assets.science.cutouts.report import QualityReport
 from lens_assets.science.hashing import seed_of
+from lens_assets.science.splits.settings import SPLITS
 
 _SHOWN, _EXTREME, _EXTREME_FEATURES, _PAIRS = 24, 4, 6, 8
 
@@ -34,7 +34,7 @@ _SHOWN, _EXTREME, _EXTREME_FEATURES, _PAIRS = 24, 4, 6, 8
 def report_page(report: QualityReport, title: str = "Cutouts: quality and shortcuts") -> str:
     """The page as text of an HTML file."""
     facts = report.facts
-    known = report.features.filter(pl.col("split").is_in(LEARNT))
+    known = report.features.filter(pl.col("split").is_in(list(SPLITS)))
     sections = [
         _accounts(report),
         _sources(facts),
@@ -62,7 +62,7 @@ def report_page(report: QualityReport, title: str = "Cutouts: quality and shortc
 def _cards(report: QualityReport) -> str:
     facts, twice = report.facts, report.facts["duplicates"]
     noise = facts["noise"]
-    across = sum(twice.get("across_train_val_test", {}).values())
+    across = sum(twice["with_train_or_val"].values())
     cards = [
         (
             f"{facts['stamps']:,}",
@@ -77,7 +77,7 @@ def _cards(report: QualityReport) -> str:
             number(noise["auc"]),
             f"AUC of the noise alone ({number(noise['lo68'])} to {number(noise['hi68'])}, n {noise['n']:,}): {noise['verdict']}",
         ),
-        (f"{across:,}", "pairs of stamps shared between train, val and test"),
+        (f"{across:,}", "pairs of stamps that train or val share with another split"),
     ]
     return (
         '<div class="cards">'
@@ -242,13 +242,12 @@ def _twice(report: QualityReport) -> str:
         "overlap": "positions closer than a stamp: some pixels are shared",
         "alike": "farther apart by catalogue, yet the same picture",
     }
-    learnt = twice.get("across_train_val_test", {})
     rows = [
-        [kind, told, *(f"{n:,}" for n in (twice["kinds"][kind], twice["across_splits"][kind], learnt.get(kind, 0)))]
+        [kind, told, *(f"{twice[where][kind]:,}" for where in ("kinds", "across_splits", "with_train_or_val"))]
         for kind, told in words.items()
     ]
     out = '<h2 id="twice">Duplicates</h2>' + table(
-        ["kind", "what it is", "pairs", "across any splits", "across train, val, test"], rows, [2, 3, 4]
+        ["kind", "what it is", "pairs", "across any splits", "of them with train or val"], rows, [2, 3, 4]
     )
     measured = twice.get("calibration")
     if measured:

@@ -27,10 +27,10 @@ from lens_assets.science.cutouts.duplicates import (
 from lens_assets.science.cutouts.quality import valid_pixels
 from lens_assets.science.cutouts.shard import ShardSet
 from lens_assets.science.hashing import mix64, seed_of
+from lens_assets.science.splits.settings import SHAPING
 from lens_assets.science.surveys.layout import PIXEL_SCALE
 
 I64 = npt.NDArray[np.int64]
-LEARNT = ("train", "val", "test")
 KINDS = ("identical", "overlap", "alike")
 _CHUNK = 512
 _SAMPLE = 400
@@ -61,7 +61,7 @@ def duplicate_pairs(
     here = here[order]
     empty = pl.DataFrame(schema={c.name: c.dtype for c in DUPLICATES.columns})
     if here.height < 2:
-        return empty, {"kinds": dict.fromkeys(KINDS, 0), "across_splits": dict.fromkeys(KINDS, 0)}
+        return empty, {name: dict.fromkeys(KINDS, 0) for name in ("kinds", "across_splits", "with_train_or_val")}
     positions = here["position"].to_numpy()
 
     def fetch(rows: I64) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -100,7 +100,7 @@ def duplicate_pairs(
 
 def _facts(table: pl.DataFrame, calibration: dict[str, Any], prints: Prints, unseen: int) -> dict[str, Any]:
     across = table.filter(pl.col("first_split") != pl.col("second_split"))
-    learnt = across.filter(pl.col("first_split").is_in(LEARNT) & pl.col("second_split").is_in(LEARNT))
+    leaking = across.filter(pl.col("first_split").is_in(list(SHAPING)) | pl.col("second_split").is_in(list(SHAPING)))
 
     def counts(frame: pl.DataFrame) -> dict[str, int]:
         return {kind: frame.filter(pl.col("kind") == kind).height for kind in KINDS}
@@ -108,7 +108,7 @@ def _facts(table: pl.DataFrame, calibration: dict[str, Any], prints: Prints, uns
     return {
         "kinds": counts(table),
         "across_splits": counts(across),
-        "across_train_val_test": counts(learnt),
+        "with_train_or_val": counts(leaking),
         "not_comparable": int((~prints.usable).sum()),
         "likely_not_looked_at": unseen,
         "calibration": calibration,

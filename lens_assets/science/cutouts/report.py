@@ -22,12 +22,13 @@ import polars as pl
 from lens_assets.science.cutouts.duplicates import Prints, fingerprint, sky_of
 from lens_assets.science.cutouts.features import noise_lags, shortcut_features
 from lens_assets.science.cutouts.figures import feature_distributions, gallery
-from lens_assets.science.cutouts.pairs import LEARNT, compared, duplicate_pairs
+from lens_assets.science.cutouts.pairs import compared, duplicate_pairs
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.cutouts.shard import Shard, ShardSet
 from lens_assets.science.cutouts.shortcut import shortcut_report
 from lens_assets.science.cutouts.source import noise_classifier
 from lens_assets.science.hashing import galaxy_key, mix64
+from lens_assets.science.splits.settings import SPLITS
 
 _CHUNK = 512
 _NOTHING = pl.DataFrame(schema={"tile": pl.String, "reason": pl.String, "n": pl.UInt32})
@@ -59,7 +60,7 @@ class QualityReport:
     def save_figures(self, folder: str | Path) -> list[Path]:
         """Write ``features.png``, ``positives.png`` and ``negatives.png`` (those of smallest hash, so always the
         same)."""
-        known = self.features.filter(pl.col("split").is_in(LEARNT))
+        known = self.features.filter(pl.col("split").is_in(list(SPLITS)))
         out = []
         if known.height:
             target = Path(folder) / "features.png"
@@ -89,7 +90,7 @@ def quality_report(
     features, prints = _features(stamps, here, settings, workers)
     table = pl.concat([here.select("galaxy_id", "label", "split"), features], how="horizontal")
 
-    judged = here.with_row_index("at").filter(pl.col("split").is_in(LEARNT))
+    judged = here.with_row_index("at").filter(pl.col("split").is_in(list(SPLITS)))
     shortcuts = shortcut_report(
         features[judged["at"].to_numpy()],
         judged["label"].to_numpy(),

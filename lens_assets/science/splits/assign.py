@@ -1,8 +1,8 @@
 """The split table: positives and negatives through one function, each object with its split and its role.
 
 Order of the rules, first match wins: a lens kept for evaluation is ``evaluation``; a position near a border between
-splits is ``guard``; a training object within 11" of an evaluation lens is ``guard``; everything else follows its
-cell.
+splits is ``guard``; a training or validation object within the guard ring (40", at least 11") of an evaluation lens is
+``guard``, so that no pixel of a lens that judges independently has shaped the detector; everything else follows its cell.
 """
 
 from __future__ import annotations
@@ -156,9 +156,10 @@ def _split(table: pl.DataFrame, evaluation: pl.DataFrame, settings: Settings) ->
     ra, dec = (table[c].to_numpy() for c in ("ra", "dec"))
     around = neighbour_cells(ra[free], dec[free], settings.guard_arcsec, settings.nside, settings.guard_angles)
     lens_ra, lens_dec = (evaluation[c].to_numpy() for c in ("ra", "dec"))
-    close = within(ra[free], dec[free], lens_ra, lens_dec, settings.exclusion_arcsec)
+    reach = max(settings.exclusion_arcsec, settings.guard_arcsec)
+    near = within(ra[free], dec[free], lens_ra, lens_dec, reach)
     got = choose_salt(
-        table["cell"].to_numpy()[free], around, table["label"].to_numpy()[free], settings, not_train=close
+        table["cell"].to_numpy()[free], around, table["label"].to_numpy()[free], settings, near_evaluation=near
     )
     names = np.array([*settings.order, "guard", "evaluation"])
     index = np.full(table.height, len(names) - 1)
@@ -171,6 +172,7 @@ def _split(table: pl.DataFrame, evaluation: pl.DataFrame, settings: Settings) ->
         "share_deviation": got.deviation if np.isfinite(got.deviation) else None,
         "guard_border": int(border.sum()),
         "guard_near_evaluation": int((got.guard & ~border).sum()),
+        "test_near_evaluation": int((near & ~got.guard).sum()),
     }
     return pl.Series("split", names[index].tolist(), dtype=pl.String), facts
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lens_assets.science.hashing import seed_of, uniform
-from lens_assets.science.splits.settings import Settings
+from lens_assets.science.splits.settings import SHAPING, Settings
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -81,7 +81,7 @@ def achieved(split: I8, guard: Bool, label: I8, n_splits: int) -> tuple[F64, I64
         return counts / total[:, None], total
 
 
-def choose_salt(cells: I64, around: I64, label: I8, settings: Settings, not_train: Bool) -> Assignment:
+def choose_salt(cells: I64, around: I64, label: I8, settings: Settings, near_evaluation: Bool) -> Assignment:
     """The assignment under the first salt 0, 1, 2, ... whose shares are within the tolerance.
 
     The hash of a cell gives each *cell* its split with the stated odds. Shares of *objects* then scatter by about
@@ -89,15 +89,17 @@ def choose_salt(cells: I64, around: I64, label: I8, settings: Settings, not_trai
     dozen cells. There the hash is drawn anew until the shares fit, for positives and negatives at once. Only counts
     are looked at, never features or scores, and the salt is recorded. When no salt up to ``max_salt`` fits, the one
     that comes nearest is used (the first of equals) and the check of achieved shares fails, as it should.
+
+    ``near_evaluation`` marks objects that may neither train nor validate: they become guard unless they fall to test.
     """
     want = np.array([settings.shares[name] for name in settings.order])
     unique, inverse = np.unique(np.concatenate([cells[:, None], around], axis=1), return_inverse=True)
     inverse = inverse.reshape(len(cells), -1)
-    train = settings.order.index("train")
+    shaping = [i for i, name in enumerate(settings.order) if name in SHAPING]
     best: Assignment | None = None
     for salt in range(settings.max_salt + 1):
         each = split_index(unique, settings, salt)[inverse]
-        guard = guarded(each[:, 0], each[:, 1:]) | (not_train & (each[:, 0] == train))
+        guard = guarded(each[:, 0], each[:, 1:]) | (near_evaluation & np.isin(each[:, 0], shaping))
         shares, total = achieved(each[:, 0], guard, label, len(want))
         off = np.abs(shares - want).max(axis=1) / tolerances(total, settings.share_tolerance)
         deviation = float(np.nanmax(off)) if np.isfinite(off).any() else float("inf")

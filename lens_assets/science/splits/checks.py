@@ -115,12 +115,13 @@ def train_clear_of_evaluation(sample: pl.DataFrame, arcsec: float = 11.0) -> Che
 
 
 def splits_apart(sample: pl.DataFrame, arcsec: float = 40.0) -> CheckResult:
-    """Objects of different splits (train, val, test) are farther apart than ``arcsec``: the guard ring, by brute
-    distance.
+    """Objects of different splits are farther apart than ``arcsec``, by brute distance; test and evaluation, which both only
+    judge, may be nearer.
     """
     problems, closest = [], np.inf
-    parts = {s: sample.filter(pl.col("split") == s) for s in SPLITS}
-    for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+    parts = {s: sample.filter(pl.col("split") == s) for s in (*SPLITS, "evaluation")}
+    pairs = [("train", "val"), ("train", "test"), ("val", "test"), ("train", "evaluation"), ("val", "evaluation")]
+    for a, b in pairs:
         i, sep = nearest(*(parts[s][c].to_numpy() for s in (a, b) for c in ("ra", "dec")))
         mine, theirs = parts[a]["galaxy_id"], parts[b]["galaxy_id"]
         closest = min(closest, float(sep.min(initial=np.inf)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SPLITS = ("train", "val", "test")
+SHAPING = ("train", "val")
+"""Splits that shape a detector: its weights, or its epoch, calibration and thresholds. The others only judge it."""
 
 
 class ShortcutSettings(BaseModel):
@@ -31,7 +33,8 @@ class Settings(BaseModel):
     seed: int = 20261123
     nside: int = 128
     guard_arcsec: float = Field(40.0, ge=0)
-    """Just above the diagonal of a 101-pixel stamp (37.4"): no pixel is seen by two splits."""
+    """Just above the diagonal of a 101-pixel stamp (37.4"): no pixel is seen by two splits. Around lenses kept for
+    evaluation, which lie in every cell, the same ring is cleared of what trains or validates."""
     guard_angles: int = Field(8, ge=4)
     exclusion_arcsec: float = Field(11.0, gt=0)
     share_tolerance: float = Field(0.02, gt=0)
