@@ -1,17 +1,18 @@
-"""Stamps: read from a shard in training order against compressed npz, cut from a brick against astropy an object at a time.
+"""Stamps cut from a brick, against astropy an object at a time. (Reading and writing shards: ``shards``.)
 
-Both in a folder of its own, page cache warm. ``stamps-read`` reads image planes alone, on both sides, as batches.
-``stamps-cut`` depends on how many stamps a brick gives, because ours reads the brick once: the default is about what a
-search of galaxies with z < 20 asks of a DR10 brick. Ours also reads PSF size, exposures and masks, digests every file, judges
-every stamp and describes it; the reference only cuts image and inverse variance. ``ratio_sections`` is against a careful user,
-who reads sections of the compressed image instead of the whole.
+In a folder of its own, page cache warm. The ratio depends on how many stamps a brick gives, because ours reads the brick once when
+that is cheaper: the default is about what a search of galaxies with z < 20 asks of a DR10 brick; ``by_count`` gives the rates of
+others, both ways and as chosen. Ours also reads PSF size, exposures and masks, digests every file, judges every stamp and
+describes it; the reference only cuts image and inverse variance. ``ratio_sections`` is against a careful user, who reads sections
+of the compressed image instead of the whole.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,73 +24,17 @@ from astropy.nddata import Cutout2D
 from astropy.wcs import WCS
 
 from lens_assets.bench.timing import interleaved, line, seconds_of
-from lens_assets.science.cutouts.cut import cut_brick
+from lens_assets.science.cutouts.cut import BrickLike, cut_brick
 from lens_assets.science.cutouts.settings import Settings
-from lens_assets.science.cutouts.shard import Shard, ShardSet, epoch_order
-from lens_assets.science.cutouts.write import IMAGE, INDEX, INVVAR
 from lens_assets.science.hashing import generator
 from lens_assets.science.mock.coadds import write_coadd
+from lens_assets.science.surveys.bricks import Brick
 from lens_assets.science.surveys.layout import BANDS, BRICK_PIXELS, BrickCell, brick_at
 from lens_assets.science.surveys.release import DataRelease
 
 F32 = npt.NDArray[np.float32]
-BATCH = 128
-
-
-def make_shard(folder: Path, n: int, size: int) -> ShardSet:
-    """A shard of ``n`` noise stamps (noise is as compressible as sky), with the columns of the index that reading needs."""
-    folder.mkdir(parents=True)
-    rng = generator("bench-shard", n, size)
-    image = np.lib.format.open_memmap(folder / IMAGE, "w+", np.dtype("<f4"), (n, 3, size, size))
-    for i in range(0, n, BATCH):
-        image[i : i + BATCH] = rng.normal(0, 0.01, image[i : i + BATCH].shape)
-    image.flush()
-    np.lib.format.open_memmap(folder / INVVAR, "w+", np.dtype("<f4"), image.shape).flush()  # not read
-    index = pl.DataFrame({"galaxy_id": [f"10002-1-{i}" for i in range(n)], "row": range(n)})
-    index = index.with_columns(pl.lit(0.0, pl.Float32).alias(f"invalid_fraction_{b}") for b in BANDS)
-    index.write_parquet(folder / f"{INDEX}.parquet")
-    return ShardSet([Shard(folder)])
-
-
-def bench_stamps_read(repeats: int = 5, *, n: int = 2048, n_theirs: int = 256, size: int = 101) -> dict[str, Any]:
-    """Stamps per second in the order of an epoch, as batches of 128."""
-    with tempfile.TemporaryDirectory(prefix="lens-assets-bench-") as scratch:
-        shards = make_shard(Path(scratch) / "shard", n, size)
-        ids = shards.index["galaxy_id"]
-        order = epoch_order(ids, 1, 0)
-        names = ids.gather(order).to_list()
-        npz = Path(scratch) / "npz"
-        npz.mkdir()
-        first = shards.images(order[:n_theirs])
-        for name, image in zip(names, first, strict=False):
-            np.savez_compressed(npz / f"{name}.npz", image=image)
-
-        def ours() -> list[F32]:
-            return [shards.images(order[i : i + BATCH]) for i in range(0, n, BATCH)]
-
-        def theirs() -> list[F32]:
-            out = []
-            for i in range(0, n_theirs, BATCH):
-                stamps = []
-                for name in names[i : i + BATCH][: n_theirs - i]:
-                    with np.load(npz / f"{name}.npz") as file:
-                        stamps.append(file["image"])
-                out.append(np.stack(stamps))
-            return out
-
-        if not np.array_equal(np.concatenate(ours())[:n_theirs], np.concatenate(theirs())):
-            raise RuntimeError("the sides do not read the same stamps")
-        # a whole epoch at a time would measure the allocator: batches are dropped as a trainer drops them
-        seconds = interleaved(lambda: _drop(shards, order, n), theirs, repeats)
-        return line(
-            "stamps-read", "compressed npz, a file an object", seconds, (n, n_theirs), "stamps/s", 1,
-            n=n, n_theirs=n_theirs, megabytes=n * first[0].nbytes / 1e6,
-        )  # fmt: skip
-
-
-def _drop(shards: ShardSet, order: npt.NDArray[np.int64], n: int) -> None:
-    for i in range(0, n, BATCH):
-        shards.images(order[i : i + BATCH])
+I64 = npt.NDArray[np.int64]
+COUNTS = (1, 10, 50, 200)
 
 
 def make_brick(root: Path, cell: BrickCell, side: int) -> None:
@@ -179,7 +124,39 @@ def bench_stamps_cut(
         seconds = interleaved(ours, reference, repeats)
         by_section = [seconds_of(lambda: [user.sections(*p) for p in few]) for _ in range(repeats)]
         careful = np.median(by_section) / n_theirs / (np.median(seconds[0]) / n)
+        by_count = {str(k): _both_ways(release, cell, rows.head(k), settings) for k in COUNTS if k <= n}
         return line(
             "stamps-cut", "astropy Cutout2D, files opened an object", seconds, (n, n_theirs), "stamps/s", 1,
-            stamps_per_brick=n, side=side, n_theirs=n_theirs, ratio_sections=float(careful),
+            stamps_per_brick=n, side=side, n_theirs=n_theirs, ratio_sections=float(careful), by_count=by_count,
         )  # fmt: skip
+
+
+class _Forced:
+    """A brick that reads one way whatever the count."""
+
+    def __init__(self, brick: Brick, sections: bool | None) -> None:
+        self._brick, self._sections = brick, sections
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._brick, name)
+
+    def windows(self, product: str, band: str, top: I64, left: I64, side: int) -> npt.NDArray[Any]:
+        """As the brick's, one way."""
+        return self._brick.windows(product, band, top, left, side, sections=self._sections)
+
+
+def _both_ways(release: DataRelease, cell: BrickCell, rows: pl.DataFrame, settings: Settings) -> dict[str, float]:
+    """Stamps a second with every map read by section, every map whole, and as chosen map by map; the same stamps, or
+    ``RuntimeError``."""
+    ways = {"sections": True, "whole": False, "chosen": None}
+    found = {}
+    seconds = {}
+    for name, way in ways.items():
+        forced = cast(BrickLike, _Forced(release.brick(cell.name), way))
+        start = time.perf_counter()
+        found[name] = cut_brick(forced, rows, settings)
+        seconds[name] = time.perf_counter() - start
+    for name in ("whole", "chosen"):
+        if any(a.tobytes() != b.tobytes() for a, b in zip(found["sections"][:2], found[name][:2], strict=True)):
+            raise RuntimeError(f"the stamps read {name} differ from those read by section")
+    return {name: round(rows.height / took, 2) for name, took in seconds.items()}

@@ -35,7 +35,7 @@ def benches() -> dict[str, Callable[[int], dict[str, Any]]]:
         "arcs-tight": of("science.injections.bench", "bench_arcs", tight=True),
         "scoring": of("bench.scoring", "bench_scoring"),
         "injection": of("bench.injection", "bench_injection"),
-        "stamps-read": of("bench.stamps", "bench_stamps_read"),
+        "stamps-read": of("bench.shards", "bench_stamps_read"),
         "stamps-cut": of("bench.stamps", "bench_stamps_cut"),
         "catalogue": of("bench.catalogue", "bench_catalogue"),
         "spark": of("bench.spark", "bench_spark"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lens_assets.bench import catalogue, partition, stamps
+from lens_assets.bench import catalogue, partition, shards, stamps
 from lens_assets.bench.timing import interleaved, line
 from lens_assets.cli import bench as command
 
@@ -48,14 +48,23 @@ def test_what_was_not_measured_gives_no_line(seconds, work):
         line("x", "them", seconds, work, "things/s", 1)
 
 
-def test_stamps_read():
-    found = stamps.bench_stamps_read(1, n=200, n_theirs=130, size=33)
+def test_stamps_read_written_archived():
+    found = shards.bench_stamps_read(1, n=200, n_theirs=130, size=SIZE)
     assert_line(found, "stamps-read", "n", "megabytes")
+    for side in ("shard", "npz", "fits"):
+        assert all(found["rates"][side][what] > 0 for what in ("write", "sequential", "random"))
+    assert all(found["rates"]["archive"][what] > 0 for what in ("write", "restore", "random"))
+    sizes = found["bytes_per_stamp"]
+    assert sizes["shard"] == pytest.approx(3 * SIZE**2 * 4, abs=2)
+    assert sizes["archive"] < 0.4 * sizes["npz"] < 0.4 * sizes["fits"]
+    assert max(found["archive_rms_sigma"]) < 0.0185
 
 
 def test_stamps_cut():
-    found = stamps.bench_stamps_cut(1, n=5, n_theirs=2, side=300, size=33)
+    found = stamps.bench_stamps_cut(1, n=10, n_theirs=2, side=300, size=33)
     assert_line(found, "stamps-cut", "stamps_per_brick", "ratio_sections")
+    assert list(found["by_count"]) == ["1", "10"]
+    assert all(rate > 0 for way in found["by_count"].values() for rate in way.values())
 
 
 def test_stamps_cut_refuses_sides_that_do_not_cut_the_same_pixels(monkeypatch):
