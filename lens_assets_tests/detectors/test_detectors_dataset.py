@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from lens_assets.science.cutouts.shard import ShardSet
 from lens_assets.science.detectors.dataset import Epoch, Normalised, epoch_plan, move, moves
 from lens_assets.science.detectors.recipes import Augmentation, Mixture
 from lens_assets.science.detectors.rows import N1, N2, POSITIVE, Rows, epoch_counts, prior_shift, rows_of
@@ -51,15 +52,35 @@ def test_copies_of_one_galaxy_in_one_epoch_differ(train_rows, recipe):
     ).mean() < 0.1
 
 
-def test_batches_do_not_depend_on_the_number_of_workers(train_rows, pixels, recipe):
-    epoch = Epoch(train_rows, pixels, recipe, 3)
-    runs = [
-        list(DataLoader(epoch, batch_size=None, num_workers=w, multiprocessing_context="fork" if w else None))
-        for w in (0, 2)
-    ]
-    assert len(runs[0]) == len(runs[1]) == len(epoch)
-    for a, b in zip(*runs, strict=True):
-        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+@pytest.fixture(scope="module")
+def on_disk(train_rows, stamps, tmp_path_factory):
+    """The same stamps in two shards, rows in no particular order."""
+    root = tmp_path_factory.mktemp("shards")
+    ids = np.random.default_rng(4).permutation(train_rows.galaxy_ids)
+    for number, part in enumerate(np.array_split(ids, 2)):
+        folder = root / str(number)
+        folder.mkdir()
+        np.save(folder / "image.npy", stamps.images(part).astype("<f4"))
+        np.save(folder / "invvar.npy", stamps.invvar(part).astype("<f4"))
+        index = pl.DataFrame({"galaxy_id": part, "row": np.arange(len(part))})
+        index.with_columns(invalid_fraction_r=pl.lit(0.0)).write_parquet(folder / "index.parquet")
+    return ShardSet([root / "0", root / "1"])
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # two cores are enough for three
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_batches_do_not_depend_on_the_number_of_workers(train_rows, pixels, on_disk, recipe, in_memory):
+    """Kept in memory, or read from memory-mapped shards by each worker for itself: the same stamps in the same order."""
+    source = pixels if in_memory else Normalised(train_rows.galaxy_ids, on_disk, recipe.normalisation, cache_bytes=0)
+    assert source.digest == pixels.digest
+    epoch = Epoch(train_rows, source, recipe, 3)
+    expected = list(DataLoader(epoch, batch_size=None))
+    assert len(expected) == len(epoch)
+    for workers in (1, 2, 3):
+        loader = DataLoader(epoch, batch_size=None, num_workers=workers, multiprocessing_context="fork")
+        for a, b in zip(expected, loader, strict=True):
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert not torch.equal(expected[0][0], Epoch(train_rows, source, recipe, 4)[0][0])
 
 
 def test_the_order_of_the_sample_plays_no_part(sample, stamps, recipe, train_rows, pixels):
