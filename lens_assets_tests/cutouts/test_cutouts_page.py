@@ -202,3 +202,10 @@ def test_every_feature_has_a_meaning():
     assert {stem for stem in MEANING if not any(n.startswith(stem) for n in names)} == set()
     assert meaning("annulus_snr_g") != meaning("annulus_g")
     assert meaning("mad_r") != meaning("median_r")
+
+
+def test_the_two_of_a_pair_stay_together_at_the_end_of_a_line():
+    four = np.zeros((4, 3, 11, 11), np.float32)
+    html = page_parts.stamps(four, list("abcd"), "pairs")
+    assert [part.count("<figure>") for part in html.split('<div class="pair">')] == [0, 2, 2]
+    assert 'class="pair"' not in page_parts.stamps(four, list("abcd"))

@@ -156,7 +156,7 @@ def _features(report: QualityReport, known: pl.DataFrame) -> str:
         f'<h2 id="features">Simple features that separate the classes</h2><p>{told}. Each feature alone, positives against '
         "negatives of train, val and test: AUC (0.5 is chance; mirrored when positives lie lower), interval from resampling "
         "whole sky cells. Yellow: the lower 68 % bound exceeds 0.60; red: it exceeds 0.70. A red <i>annulus</i> or "
-        "<i>asymmetry</i> is what arcs do; a red <i>core</i>, <i>background</i>, <i>edge</i> or <i>noise</i> is a shortcut.</p>"
+        "<i>asymmetry</i> is what arcs do; a red <i>core_4</i>, <i>background</i>, <i>edge</i> or <i>noise</i> is a shortcut.</p>"
         + (_feature_table(loud) if loud else "<p>None.</p>")
         + f"<details><summary>The {len(quiet)} others</summary>{_feature_table(quiet)}</details>"
         + "<h3>Distributions</h3>" + key + _distributions(loud or quiet[:12], known)
@@ -181,7 +181,7 @@ def _feature_table(rows: list[dict[str, Any]]) -> str:
                 f'<span class="dim">{text(meaning(r["feature"]))}</span>',
             ]
         )
-    head = ["feature", "verdict", "AUC", "68 %", "0.5 to 1", "positives lie", "n", "positives", "what it is"]
+    head = ["feature", "verdict", "AUC", "68 %", "0.5 to 1", "positives", "n", "of them positives", "what it is"]
     return table(head, cells, [2, 6, 7])
 
 

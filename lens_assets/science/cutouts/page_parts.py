@@ -41,7 +41,7 @@ th{font-weight:600;color:var(--dim);font-size:13px}td.n,th.n{text-align:right}
 .stamps{display:flex;flex-wrap:wrap;gap:8px;margin:8px 0}
 figure{margin:0;width:110px}figure img{width:110px;height:110px;image-rendering:pixelated;display:block;background:#000}
 figcaption{font-size:11px;line-height:1.25;color:var(--dim);overflow-wrap:anywhere}
-.pairs figure:nth-child(2n){margin-right:20px}.nowrap{white-space:nowrap}code{overflow-wrap:anywhere;font-size:13px}
+.pair{display:flex;gap:8px;margin-right:12px}.nowrap{white-space:nowrap}code{overflow-wrap:anywhere;font-size:13px}
 td code{white-space:nowrap}
 .small{display:flex;flex-wrap:wrap;gap:6px 10px}.small div{width:182px;font-size:12px}
 .small svg{display:block}.ends{display:flex;justify-content:space-between;color:var(--dim)}
@@ -140,8 +140,10 @@ def stamps(images: F32, captions: Sequence[str], kind: str = "") -> str:
     """A row of stamps with captions (text). ``kind`` "pairs": two and two."""
     if not len(images):
         return '<p class="dim">none</p>'
-    cells = "".join(
+    cells = [
         f"<figure>{picture(image)}<figcaption>{text(caption)}</figcaption></figure>"
         for image, caption in zip(images, captions, strict=True)
-    )
-    return f'<div class="stamps {kind}">{cells}</div>'
+    ]
+    if kind == "pairs":  # the two never part at the end of a line
+        cells = [f'<div class="pair">{"".join(cells[i : i + 2])}</div>' for i in range(0, len(cells), 2)]
+    return f'<div class="stamps {kind}">{"".join(cells)}</div>'
