@@ -48,6 +48,27 @@ def test_it_is_the_definition_with_the_annulus_of_its_variant(spec, inner, outer
     np.testing.assert_allclose(normalise(images, spec), by_the_book(images, inner, outer, 10.0), rtol=2e-5, atol=2e-6)
 
 
+def test_the_asinh_kind_is_the_same_for_faint_light_and_keeps_the_order_of_bright():
+    """Clipping at 10 MAD flattens lens cores and bright arcs; this is the alternative, not clipped at all."""
+    soft = NormalisationSpec(kind="robust_asinh")
+    images = noise()
+    images[:, 1, 45:56, 45:56] += np.linspace(0, 30, 121, dtype=np.float32).reshape(11, 11)
+    expected = 10 * np.arcsinh(by_the_book(images, 32.5, 45.0, np.inf) / 10)
+    got = normalise(images, soft)
+    np.testing.assert_allclose(got, expected, rtol=3e-5, atol=3e-6)
+    hard = normalise(images, SPEC)
+    faint = np.abs(hard) < 1
+    np.testing.assert_allclose(got[faint], hard[faint], atol=2e-3)
+    core = np.s_[0, 1, 46:56, 45:56]
+    assert np.unique(hard[core]).tolist() == [10.0]
+    assert (np.diff(got[core].ravel()) > 0).all()
+    images[0, 0, 50, 50] = np.float32(3e38)
+    images[0, 0, 50, 51] = np.inf
+    assert np.isfinite(normalise(images, soft)).all()
+    with pytest.raises(BadInput, match="kind: 'raw_robust' against 'robust_asinh'"):
+        refuse_mismatch(SPEC, soft)
+
+
 def test_the_annulus_follows_the_size_of_the_stamp():
     assert SPEC.radii(101, 101) == pytest.approx((32.5, 45.0))
     assert SPEC.radii(64, 64) == pytest.approx((20.8, 28.8))

@@ -1,11 +1,11 @@
 """The normalisation of stamps for a network: the only function that does it, for training, evaluation, scans,
 injections.
 
-"Raw robust": per band, subtract the median of a background annulus, divide by its raw MAD (no factor 1.4826), clip,
-and set invalid pixels to 0 (the background). Valid is finite and, where the caller gives a mask, valid there: coadds
-hold 0.0 or anything at all where invvar = 0, so callers with an inverse variance pass ``valid = invvar > 0``. The
-result of a stamp does not depend on the batch it is in. Two modules with two MAD conventions once scored a network on
-inputs it had never seen.
+"Raw robust": per band, subtract the median of a background annulus, divide by its raw MAD (no factor 1.4826), clip (or, as
+"robust asinh", compress: Lupton, Gunn & Szalay 1999, AJ 118, 1406), and set invalid pixels to 0 (the background). Valid is finite
+and, where the caller gives a mask, valid there: coadds hold 0.0 or anything at all where invvar = 0, so callers with an inverse
+variance pass ``valid = invvar > 0``. The result of a stamp does not depend on the batch it is in. Two modules with two MAD
+conventions once scored a network on inputs it had never seen.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = ["NormalisationSpec", "annulus_pixels", "background", "normalise", "re
 
 F32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+_FINITE = np.float32(1e30)
 _BLOCK = 32  # stamps at a time: 4 MB of 3 x 101 x 101 float32 stay in the cache
 
 
@@ -86,7 +87,7 @@ def background(
 
 
 def normalise(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None = None) -> F32:
-    """``clip((image - median) / MAD)`` per stamp and band; invalid pixels become 0.
+    """``clip((image - median) / MAD)`` per stamp and band (``clip asinh(. / clip)`` for the other kind); invalid pixels become 0.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def normalise(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None
 
     Returns
     -------
-    float32 (n, bands, h, w), finite, within ``+-spec.clip``.
+    float32 (n, bands, h, w), finite; within ``+-spec.clip`` for ``raw_robust``.
 
     Raises
     ------
@@ -120,7 +121,12 @@ def normalise(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None
         with np.errstate(invalid="ignore", over="ignore"):
             np.subtract(source, median[part, :, None, None], out=block)
             np.divide(block, mad[part, :, None, None], out=block)
-            np.clip(block, -spec.clip, spec.clip, out=block)
+            if spec.kind == "raw_robust":
+                np.clip(block, -spec.clip, spec.clip, out=block)
+            else:
+                np.clip(block, -_FINITE, _FINITE, out=block)
+                np.arcsinh(np.divide(block, np.float32(spec.clip), out=block), out=block)
+                np.multiply(block, np.float32(spec.clip), out=block)
             whole = np.isfinite(source.sum(axis=(2, 3)))  # a finite sum proves that every pixel is finite
         if not whole.all():
             block[~np.isfinite(source)] = 0.0

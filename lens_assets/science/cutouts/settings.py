@@ -23,17 +23,19 @@ class NormalisationSpec(BaseModel):
 
     ``inner`` and ``outer`` bound the background annulus ``inner <= r < outer``, r in pixels from the centre pixel
     ``(h // 2, w // 2)``, in units of the half-width ``min(h, w) // 2`` (default: 32.5 to 45 px of a 101 px stamp) or,
-    with ``unit="pixel"``, in pixels. ``clip`` is in raw MADs.
+    with ``unit="pixel"``, in pixels. ``clip`` is in raw MADs: ``raw_robust`` cuts values off there, which flattens lens cores and
+    bright arcs (r above 24.1 mag per square arcsec at 10); ``robust_asinh`` compresses them, ``clip asinh(x / clip)``, which is x
+    for faint light and keeps the order of bright.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["raw_robust"] = "raw_robust"
+    kind: Literal["raw_robust", "robust_asinh"] = "raw_robust"
     bands: tuple[str, ...] = BANDS
     unit: Literal["half_width", "pixel"] = "half_width"
     inner: float = Field(0.65, ge=0, description="inner radius of the background annulus")
     outer: float = Field(0.90, gt=0, description="outer radius of the background annulus (exclusive)")
-    clip: float = Field(10.0, gt=0, description="values are clipped to +- this many raw MADs")
+    clip: float = Field(10.0, gt=0, description="raw MADs at which values are cut off, or begin to be compressed")
     min_pixels: int = Field(100, ge=3, description="valid annulus pixels a band needs")
 
     @model_validator(mode="after")
