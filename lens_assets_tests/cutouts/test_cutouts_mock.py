@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from astropy.io import fits
 
 from lens_assets.science.columns.cutouts import CUTOUTS
 from lens_assets.science.cutouts.features import noise_lags
+from lens_assets.science.cutouts.fits import to_fits
 from lens_assets.science.cutouts.report import quality_report
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.cutouts.shard import Shard, ShardSet, write_shard
@@ -55,6 +57,23 @@ def test_conditions_and_fluxes_of_the_stamp_are_those_of_the_sweep(survey):
     brightest = (stamps - sky)[:, 1].reshape(len(stamps), -1)
     centre = (stamps - sky)[:, 1, 48:53, 48:53].mean(axis=(1, 2))
     assert (centre > np.percentile(brightest, 95, axis=1)).mean() > 0.8
+
+
+def test_depths_and_reddening_of_the_place_travel_with_the_shard(survey, tmp_path):
+    """And are in the FITS file of an object without any other table."""
+    rows, shards, _ = survey
+    names = ["ebv", *(f"{stem}_{band}" for stem in ("psfdepth", "galdepth") for band in "grz")]
+    index = shards[0].index
+    assert index.select(names).null_count().sum_horizontal()[0] == 0
+    assert index.select("galaxy_id", *names).equals(
+        rows.filter(pl.col("galaxy_id").is_in(index["galaxy_id"].to_list()))
+        .sort("galaxy_id")
+        .select("galaxy_id", *names)
+    )
+    header = fits.getheader(to_fits(shards[0], index["galaxy_id"][3], tmp_path / "one.fits"), "IMAGE")
+    assert header["EBV"] == pytest.approx(index["ebv"][3])
+    assert header["DEPTH_R"] == pytest.approx(22.5 - 2.5 * np.log10(5 / np.sqrt(index["psfdepth_r"][3])))
+    assert header["GDEP_Z"] < header["DEPTH_Z"]
 
 
 def test_the_noise_of_brick_stamps_was_resampled_once(survey):

@@ -221,13 +221,12 @@ def test_a_run_from_the_service_is_killed_resumed_and_ends_with_the_pixels_of_th
 
 def test_one_class_from_the_service_and_one_from_bricks_is_blocked(copy, bricks, service, tmp_path):
     """Resampled stamps for one tile, slices for the others: the sample is refused by the check of its sources."""
-    home = copy("mixed")
-    finish(home, profile_of(tmp_path / "tiny-brick.yaml"), ("cutouts",))
-    store = Store(home / "store")
-    tile = store.partitions("cutouts")[0]
+    home = tmp_path / "mixed" / "home"
+    shutil.copytree(bricks, home, ignore=shutil.ignore_patterns("dagster", "checks.json"))
     other = copy("other")
     finish(other, viewer_profile(tmp_path / "tiny-viewer.yaml", service.url, mode="cutout"), ("cutouts",))
-    store.delete("cutouts", tile)
+    tile = Store(home / "store").partitions("cutouts")[0]
+    shutil.rmtree(home / "store" / "cutouts" / tile)
     shutil.copytree(other / "store" / "cutouts" / tile, home / "store" / "cutouts" / tile)
     process = begin(home, profile_of(tmp_path / "tiny-brick-again.yaml"), ("cutout_quality",))
     assert process.wait(timeout=900) != 0

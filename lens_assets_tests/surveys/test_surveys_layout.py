@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_assets.science.errors import BadInput
+from lens_assets.science.mock.coadds import wcs_header
 from lens_assets.science.surveys import layout
 from lens_assets.science.surveys.bricktable import brick_table
 
@@ -94,3 +96,19 @@ def test_a_tile_key_round_trips_through_its_file_name(position):
 def test_a_dr9_sweep_name_is_refused():
     with pytest.raises(BadInput, match="5 x 5 degrees"):
         layout.tile_of_file("sweep-000m005-010p000.fits")
+
+
+def test_a_stamp_at_the_very_edge_of_its_primary_brick_fits_into_the_bricks_image():
+    """Margins by the TAN projection on 3600 x 3600 px (facts of DR10: at least 72 px below 80 degrees, 63 at -85)."""
+    least = {}
+    for dec in (-85.0, -79.9, -60.1, -30.0, -0.2, 0.1, 20.0, 34.4):
+        for ra in (0.05, 77.7, 200.0, 359.95):
+            cell = layout.brick_at(ra, dec)
+            side = np.linspace(0, 1, 9)
+            edge = [cell.ra1 + (cell.ra2 - cell.ra1) * side, cell.dec1 + (cell.dec2 - cell.dec1) * side]
+            x, y = (v.ravel() for v in np.meshgrid(*edge))
+            px, py = WCS(wcs_header(cell, layout.BRICK_PIXELS)).all_world2pix(x, y, 0)
+            inside = np.concatenate([px, py, layout.BRICK_PIXELS - 1 - px, layout.BRICK_PIXELS - 1 - py])
+            least[dec] = min(least.get(dec, np.inf), inside.min())
+    assert min(least.values()) > 101 // 2 + 1
+    assert min(margin for dec, margin in least.items() if abs(dec) < 80) == pytest.approx(72, abs=2)

@@ -4,6 +4,7 @@ use."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -13,6 +14,11 @@ from lens_assets.science.columns.surveys import COLUMNS as _SURVEY_COLUMNS
 from lens_assets.science.surveys.layout import BANDS
 
 _SURVEY = {column.name: column for column in _SURVEY_COLUMNS}
+_KNOWN = {
+    name: replace(_SURVEY[name], nullable=True, variant="of a stamp")
+    for name in ("ebv", *(f"{stem}_{band}" for stem in ("psfdepth", "galdepth") for band in BANDS))
+}
+"""What the catalogue says of the place, so that a shard that is moved says it too; null where the rows asked for did not."""
 _CUT = "cutouts.cut"
 _AUC = "cutouts.shortcut"
 _QC = "cutouts.quality"
@@ -140,6 +146,7 @@ def index_table(bands: Sequence[str] = BANDS) -> Table:
     columns = [_SURVEY[name] for name in ("galaxy_id", "row", "release", "brickname", "ra", "dec")]  # row of image.npy
     columns += _PLACE
     columns += [_SURVEY[f"psfsize_{band}"] for band in bands]
+    columns += [_KNOWN[f"{stem}_{band}"] for stem in ("psfdepth", "galdepth") for band in bands] + [_KNOWN["ebv"]]
     for stem in ("nexp", "invalid_fraction", "nan_count"):
         columns += [per_band[band][stem] for band in bands]
     columns += _STAMP[:2]
@@ -157,5 +164,13 @@ CUTOUT_REJECTED = Table(
 )
 SHORTCUTS = Table("shortcuts", "one stamp feature", _SHORTCUT, ("feature",))
 DUPLICATES = Table("duplicates", "two stamps that share pixels, or look like the same", _PAIR, ("first", "second"))
-COLUMNS = (*_PLACE, *_STAMP, *(column for band in BANDS for column in _per_band(band)), *_REASON, *_SHORTCUT, *_PAIR)
+COLUMNS = (
+    *_KNOWN.values(),
+    *_PLACE,
+    *_STAMP,
+    *(column for band in BANDS for column in _per_band(band)),
+    *_REASON,
+    *_SHORTCUT,
+    *_PAIR,
+)
 TABLES = (CUTOUTS, CUTOUT_REJECTED, SHORTCUTS, DUPLICATES)

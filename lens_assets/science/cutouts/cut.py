@@ -144,6 +144,13 @@ def judge(
     return (images, invvar, index, rejected) if good.all() else (images[good], invvar[good], index, rejected)
 
 
+def of_catalogue(rows: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """What ``rows`` say of the place that a shard keeps beside the pixels: ``galaxy_id`` and those of ``psfdepth_*``,
+    ``galdepth_*`` (1 / nmgy^2) and ``ebv`` (mag) that they hold."""
+    known = ["ebv", *(f"{stem}_{band}" for stem in ("psfdepth", "galdepth") for band in settings.bands)]
+    return rows.select("galaxy_id", *(pl.col(name).cast(pl.Float32) for name in known if name in rows.columns))
+
+
 def peek(brick: BrickLike, rows: pl.DataFrame, settings: Settings, most: int = 4) -> tuple[list[str], F32]:
     """Pictures of at most ``most`` objects (those of smallest hash) as they are: no quality control, 0 where the brick
     has no such band or ends. For eyes, never for a network."""

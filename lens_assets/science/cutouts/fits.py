@@ -82,6 +82,8 @@ def to_fits(
     several = ShardSet([shards]) if isinstance(shards, Shard) else shards
     at = several.locate([galaxy_id])
     facts = several.index.row(int(at[0]), named=True)
+    known = {name: facts[name] for name in facts if name == "ebv" or name.startswith(("psfdepth_", "galdepth_"))}
+    known |= {name: value for name, value in (sample or {}).items() if value is not None}
     image, invvar = several.images(at)[0], several.invvar(at)[0]
     ra, dec, dx, dy = (float(facts[name]) for name in ("ra", "dec", "dx", "dy"))
     wcs = stamp_wcs(galaxy_id, ra, dec, dx, dy, image.shape[-1], resampled=facts["source"] == "viewer")
@@ -95,17 +97,17 @@ def to_fits(
         up = band.upper()
         header[f"PSF_{up}"] = (float(facts[f"psfsize_{band}"]), "arcsec FWHM at the position")
         header[f"NEXP_{up}"] = (facts[f"nexp_{band}"], "exposures at the position")
-        if sample:
-            header[f"DEPTH_{up}"] = (_depth(sample.get(f"psfdepth_{band}")), "AB mag, 5 sigma, point source")
-            header[f"GDEP_{up}"] = (_depth(sample.get(f"galdepth_{band}")), "AB mag, 5 sigma, galaxy")
+        for key, name, what in (("DEPTH", "psfdepth", "point source"), ("GDEP", "galdepth", "galaxy")):
+            if (depth := _depth(known.get(f"{name}_{band}"))) is not None:
+                header[f"{key}_{up}"] = (depth, f"AB mag, 5 sigma, {what}")
         header[f"BAD_{up}"] = (float(facts[f"invalid_fraction_{band}"]), "share of invalid pixels")
         header[f"IMGSHA_{up}"] = facts[f"image_digest_{band}"] or ""
         header[f"INVSHA_{up}"] = facts[f"invvar_digest_{band}"] or ""
     if facts["maskbits_fraction"] is not None:
         header["MASKFRAC"] = (float(facts["maskbits_fraction"]), "share of pixels with a MASKBITS bit")
     for name, (key, comment) in _SAMPLE.items():
-        if sample and sample.get(name) is not None:
-            header[key] = (sample[name], comment)
+        if known.get(name) is not None:
+            header[key] = (known[name], comment)
     for key, text in (provenance or {}).items():
         header[key] = text
     header["CREATOR"] = f"lens-assets {__version__}"

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from lens_assets.science.columns.cutouts import CUTOUT_REJECTED
-from lens_assets.science.cutouts.cut import empty_rejected, judge
+from lens_assets.science.cutouts.cut import empty_rejected, judge, of_catalogue
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.cutouts.viewer import Position, Refusal, ViewerStamp, parse_cutout, source_of
 from lens_assets.science.cutouts.viewer_fetch import SERVERS_FAULT, UNANSWERED, Fetcher, Progress, ViewerCache
@@ -70,7 +70,7 @@ def write_viewer_shard(
         final = folder / f"{start:09d}"
         save_part(final, *_read(rows[start : start + _CHUNK], positions[start : start + _CHUNK], cache, settings))
         parts.append(final)
-    facts = assemble(draft, parts, rows.height, settings)
+    facts = assemble(draft, parts, rows.height, settings, of_catalogue(rows_of_tile, settings))
     unanswered = sum(n for reason, n in facts["rejected"].items() if reason in SERVERS_FAULT)
     if unanswered > settings.viewer.max_unanswered * rows.height:
         shutil.rmtree(folder, ignore_errors=True)

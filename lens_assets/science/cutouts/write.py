@@ -24,7 +24,7 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_assets.science.columns.cutouts import CUTOUT_REJECTED
-from lens_assets.science.cutouts.cut import F32, BrickLike, cut_brick, empty_index, empty_rejected, peek
+from lens_assets.science.cutouts.cut import F32, BrickLike, cut_brick, empty_index, empty_rejected, of_catalogue, peek
 from lens_assets.science.cutouts.settings import Settings
 from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.hashing import digest, seed_of
@@ -58,7 +58,8 @@ def write_shard(
     Parameters
     ----------
     draft : where the files go.
-    rows_of_tile : ``galaxy_id, brickname, ra, dec``, one row an object, in any order.
+    rows_of_tile : ``galaxy_id, brickname, ra, dec``, one row an object, in any order; depths and E(B-V) are kept in the index
+        where they are there (``cut.of_catalogue``).
     workers : processes. One brick is one piece of work; threads do not scale here.
     progress : called with (bricks done, bricks in all) after each brick; bricks found finished count at once.
     work : folder for the parts, removed when the shard is whole. ``None``: beside the draft, where they stay until the
@@ -101,7 +102,8 @@ def write_shard(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    facts = assemble(draft, [parts[name] for name, _ in jobs], rows.height, settings)
+    known = of_catalogue(rows_of_tile, settings)
+    facts = assemble(draft, [parts[name] for name, _ in jobs], rows.height, settings, known)
     draft.facts["bricks"] = facts["bricks"] = len(jobs)
     if work is not None:
         shutil.rmtree(home, ignore_errors=True)
@@ -156,8 +158,13 @@ def save_part(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def assemble(draft: Draft, parts: list[Path], n_in: int, settings: Settings) -> dict[str, Any]:
-    """Put parts together as a shard in the order of ``galaxy_id``; facts as :func:`write_shard` returns them."""
+def assemble(
+    draft: Draft, parts: list[Path], n_in: int, settings: Settings, known: pl.DataFrame | None = None
+) -> dict[str, Any]:
+    """Put parts together as a shard in the order of ``galaxy_id``; facts as :func:`write_shard` returns them.
+
+    ``known``: what the catalogue says of the objects (``cut.of_catalogue``), put into the index.
+    """
     pieces = [pl.read_parquet(part / f"{INDEX}.parquet").with_columns(part=pl.lit(k)) for k, part in enumerate(parts)]
     index = pl.concat(pieces or [empty_index(settings).with_columns(part=pl.lit(0))]).sort("galaxy_id")
     lost = [pl.read_parquet(part / f"{REJECTED}.parquet") for part in parts]
@@ -173,7 +180,15 @@ def assemble(draft: Draft, parts: list[Path], n_in: int, settings: Settings) -> 
                 source = np.load(parts[owner[start]] / file, mmap_mode="r")
                 for lo in range(start, stop, _BLOCK):
                     stream.write(source[row[lo : min(lo + _BLOCK, stop)]].tobytes())
-    draft.table(index.drop("part").with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64)), INDEX)
+    index = index.drop("part").with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    if known is not None:
+        told = [name for name in known.columns if name in index.columns]
+        index = (
+            index.drop(told[1:])
+            .join(known.select(told), on="galaxy_id", how="left", maintain_order="left")
+            .select(index.columns)
+        )
+    draft.table(index, INDEX)
     draft.table(rejected, REJECTED)
     _keep_pictures(draft, parts, settings)
 

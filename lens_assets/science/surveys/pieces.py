@@ -2,7 +2,7 @@
 
 Both ways give the same bytes (a tile decompresses alone, its dither included), so the choice is one of time only. Costs are
 counted in tiles decompressed. A section costs more than its tiles: astropy finds them, copies them and cuts. Measured on
-3600 x 3600 px (astropy 7, processor time, 2026-11-28): one stamp of 101 px 0.64 ms from 100 x 100 tiles and 4.5 ms from rows,
+3600 x 3600 px (astropy 8.0, processor time, 2026-11-28): one stamp of 101 px 0.64 ms from 100 x 100 tiles and 4.5 ms from rows,
 one pixel 0.27 ms; the whole image 105, 124 and 50 ms. So sections win below about 130 stamps a brick with the survey's tiles
 (measured 160), 28 with row tiles (27), and 200 single pixels (190).
 
