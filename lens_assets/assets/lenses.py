@@ -11,7 +11,7 @@ from lens_assets.resources.workspace import Workspace
 from lens_assets.science.errors import BadInput
 from lens_assets.science.lenses import channels, crossmatch, mapping, registry
 from lens_assets.science.lenses.conflicts import conflicts
-from lens_assets.science.lenses.overlap import overlap_matrix, summary
+from lens_assets.science.lenses.overlap import overlap_matrix, summary, tier_b
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft, sha256_file
 
@@ -75,6 +75,7 @@ def lens_registry(
         draft.table(frame)
         draft.table(odd, "conflicts")
         draft.facts.update(rows_in=united.height, channels=len(lens_channel), **summary(frame, odd))
+        draft.facts.update(tier_b=tier_b(united, frame, rules))
 
     return stage(
         context,

@@ -12,8 +12,9 @@ import pytest
 from lens_assets.science.lenses import lenscat, mapping
 from lens_assets.science.lenses.channels import read_channel
 from lens_assets.science.lenses.conflicts import conflicts
-from lens_assets.science.lenses.overlap import overlap_matrix, summary
+from lens_assets.science.lenses.overlap import overlap_matrix, summary, tier_b
 from lens_assets.science.lenses.registry import build_registry
+from lens_assets.science.lenses.settings import Settings
 from lens_assets.science.storage import sha256_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +106,7 @@ def test_the_published_tables_unite_into_one_registry_with_these_counts():
 
 
 def test_lenscat_repeats_the_papers_and_51_systems_of_the_fourth():
-    _, _, registry, report = united([*(real(name) for name in PUBLISHED), lenscat_file()])
+    channels, rules, registry, report = united([*(real(name) for name in PUBLISHED), lenscat_file()])
     counts = summary(registry, report)
     assert (counts["systems"], counts["rows"]) == (11_837, 10_662 + 5104)
     assert counts["by_tier"] == {"A": 608, "B": 4823, "none": 6406}
@@ -114,6 +115,11 @@ def test_lenscat_repeats_the_papers_and_51_systems_of_the_fourth():
     assert counts["conflicts"]["z_lens"] == int(registry["conflict_z"].sum()) == 119
     assert counts["conflicts"]["grade"] == 2332  # grade C of a paper, "probable" in the compilation
     assert not registry["independent"].any()
+    made_of = tier_b(channels, registry, rules)
+    assert [made_of[k] for k in ("graded_A", "graded_B", "graded_C", "ungraded")] == [0, 882, 2225, 1716]
+    assert made_of["ungraded_share"]["value"] == pytest.approx(0.356, abs=5e-4)
+    strict = build_registry(channels, rules, Settings(compilations_lift=False))
+    assert summary(strict)["by_tier"] == {"A": 519, "B": 2649, "none": 8669}
 
 
 def test_where_lenscat_is_absent_the_error_says_how_to_get_it(monkeypatch):

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta
 
 from lens_assets.science import sphere
 from lens_assets.science.columns.lenses import LENS_CHANNEL, LENS_CONFLICTS, LENS_REGISTRY
@@ -16,7 +17,7 @@ from lens_assets.science.lenses.conflicts import conflicts
 from lens_assets.science.lenses.independence import ancestors, independent_channels
 from lens_assets.science.lenses.mapping import ChannelMapping
 from lens_assets.science.lenses.names import keep_names
-from lens_assets.science.lenses.overlap import overlap_matrix, summary
+from lens_assets.science.lenses.overlap import overlap_matrix, summary, tier_b
 from lens_assets.science.lenses.registry import build_registry, tier_of
 from lens_assets.science.lenses.settings import Settings
 from lens_assets.science.lenses.values import SEVERAL
@@ -157,6 +158,45 @@ def test_a_candidate_is_not_confirmed_by_having_been_observed_with_hst(label):
 
 def test_what_hst_saw_is_not_confirmed_against_a_list_that_says_otherwise():
     assert one({"channel": "hst", "label": "visual_A"}, {"channel": "follow", "label": "not_lens"})["tier"] == "none"
+
+
+COMPILED = [*MAPPINGS, rules("sum", derived=["img"], year=2031, compiles=True)]
+
+
+@pytest.mark.parametrize(
+    ("own", "compiled", "lifted", "kept"),
+    [
+        ("visual_C", "visual_B", ("visual_B", "B"), ("visual_C", "none")),
+        ("visual_C", "visual_A", ("visual_A", "A"), ("visual_C", "none")),
+        ("visual_A", "visual_B", ("visual_A", "A"), ("visual_A", "A")),
+        ("candidate", "visual_B", ("visual_B", "B"), ("visual_B", "B")),
+        ("spec_lens_z", "visual_B", ("visual_B", "B"), ("visual_B", "B")),
+        (None, "visual_B", ("visual_B", "B"), ("visual_B", "B")),
+    ],
+)
+def test_a_compilation_lifts_a_grade_by_the_contract_and_does_not_where_the_profile_says_so(
+    own, compiled, lifted, kept
+):
+    members = [{"channel": "sum", "label": compiled, "lens_id": "s"}]
+    members += [] if own is None else [{"label": own, "lens_id": "o"}]
+    for lifts, expected in ((True, lifted), (False, kept)):
+        system = build_registry(rows(*members), COMPILED, Settings(compilations_lift=lifts)).row(0, named=True)
+        assert (system["label"], system["tier"]) == expected
+        assert system["conflict_grade"] == (own in ("visual_A", "visual_C"))
+
+
+def test_what_tier_b_is_made_of_is_told_with_the_share_that_rests_on_a_compilations_word():
+    members = [{"channel": "sum", "label": "visual_B", "lens_id": f"s{k}", "dec": k} for k in range(10)]
+    members += [{"label": "visual_C", "lens_id": f"c{k}", "dec": k} for k in range(3)]
+    members += [{"label": "visual_B", "lens_id": f"b{k}", "dec": k} for k in range(2, 6)]  # one in both lists
+    members += [{"label": "candidate", "lens_id": "x", "dec": 9}, {"label": "visual_A", "lens_id": "a", "dec": 30}]
+    channels = rows(*members)
+    found = tier_b(channels, build_registry(channels, COMPILED), COMPILED)
+    assert (found["graded_A"], found["graded_B"], found["graded_C"], found["ungraded"]) == (0, 4, 2, 4)
+    share = found["ungraded_share"]
+    assert (share["n"], share["value"]) == (10, 0.4)
+    assert (share["lo"], share["hi"]) == pytest.approx(beta.ppf([0.16, 0.84], 4.5, 6.5))
+    assert tier_b(channels.clear(), build_registry(channels.clear(), COMPILED), COMPILED)["ungraded_share"]["n"] == 0
 
 
 def test_the_weight_of_tier_b_is_configurable_within_its_range():

@@ -148,6 +148,9 @@ class ChannelMapping(_Strict):
     imaging: Literal["ground", "hst"] = Field(
         "ground", description="hst: a grade A or two redshifts of this list stand on HST images, and confirm"
     )
+    compiles: bool = Field(
+        False, description="a compilation: its grades restate those of the lists it was made from, more coarsely"
+    )
     evidence: Literal["visual", "spectroscopic"] = Field(
         "visual", description="what the labels stand on; a visual grade can never become a spectroscopic label"
     )

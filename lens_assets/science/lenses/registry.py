@@ -97,7 +97,8 @@ def _system(
         members, key=lambda m: REDSHIFT_ORDER[rules[m["channel"]].redshifts]
     )  # stable: earliest first among equals
     labels = {Label(m["label"]) for m in members}
-    label = next(option for option in _LABEL_ORDER if option in labels)
+    counted = labels if settings.compilations_lift else _own_grades(members, rules)
+    label = next(option for option in _LABEL_ORDER if option in counted)
     fields = {found.field for found in disagreements(members, rules, settings)}
     confirming = (Label.VISUAL_A, Label.SPEC_BOTH_Z)
     hst = any(rules[m["channel"]].imaging == "hst" and m["label"] in confirming for m in members)
@@ -127,6 +128,13 @@ def _system(
         "conflict_label": "label" in fields,
         "conflict_kind": "kind" in fields,
     }
+
+
+def _own_grades(members: Sequence[dict[str, Any]], rules: Mapping[str, ChannelMapping]) -> set[Label]:
+    """The labels without the visual grades of compilations, where another list graded the system itself."""
+    own = {Label(m["label"]) for m in members if not rules[m["channel"]].compiles}
+    restated = {Label(m["label"]) for m in members if rules[m["channel"]].compiles}
+    return own | (restated - VISUAL if own & VISUAL else restated)
 
 
 def tier_of(label: Label | str, *, hst: bool = False, contradicted: bool = False) -> str:

@@ -65,6 +65,11 @@ class Settings(BaseModel):
     theta_e_conflict: float = Field(
         0.3, gt=0, description="relative difference above which two Einstein radii disagree"
     )
+    compilations_lift: bool = Field(
+        True,
+        description="whether the grade of a compilation (lenscat's 'probable') counts where a list it was made from grades the "
+        "same system; false: the list's own visual grade does, and 'probable' lifts no published grade C into tier B",
+    )
     train_kinds: tuple[Kind, ...] = ("galaxy", "group", "cluster")
 
     def weight(self, tier: str) -> float:
