@@ -17,8 +17,9 @@ from lens_assets.science.errors import BadInput
 from lens_assets.science.injections import noise
 from lens_assets.science.injections.batch import inject, one, plan_batch
 from lens_assets.science.injections.hosts import bin_of, choose_hosts
-from lens_assets.science.injections.priors import load_priors, paper_table, prior_set
+from lens_assets.science.injections.priors import load_priors, prior_set
 from lens_assets.science.injections.settings import Settings
+from lens_assets.science.injections.tables import paper_table
 from lens_assets.science.injections.truth import arc_snr, measure_truth
 from lens_assets.science.injections.variants import Variant, load_variants
 

@@ -13,11 +13,12 @@ from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LensModel.Solver.lens_equation_solver import LensEquationSolver
 from lenstronomy.Util.param_util import phi_q2_ellipticity
 from scipy.integrate import quad
+from scipy.optimize import brentq
 
 from lens_assets.science.errors import BadInput
-from lens_assets.science.injections import kernel as compiled
-from lens_assets.science.injections import lens, psf, sources
-from lens_assets.science.injections.bench import TRUTH, bench_scene, errors, rows_of
+from lens_assets.science.injections import arithmetic as compiled
+from lens_assets.science.injections import lens, psf, rays, sources
+from lens_assets.science.injections.bench import TRUTH, bench_scene, errors
 from lens_assets.science.injections.psf import PsfSpec
 from lens_assets.science.injections.render import TIGHT, Accuracy, render
 from lens_assets.science.injections.scene import scene_of
@@ -60,11 +61,13 @@ def test_deflection_equals_lenstronomy_for_all_shapes_and_angles(q: float, phi: 
     kwargs = [{"theta_E": 1.4, "e1": e1, "e2": e2, "center_x": 0.1, "center_y": -0.2},
               {"gamma1": 0.05, "gamma2": -0.03, "ra_0": 0.1, "dec_0": -0.2}]  # fmt: skip
     bx, by = model.ray_shooting(x, y, kwargs)
-    ours = lens.shoot(torch.tensor(x - 0.1), torch.tensor(y + 0.2), t(1.4), t(q), t(phi), t(0.05), t(-0.03))
+    ours = lens.shoot(torch.tensor(x - 0.1), torch.tensor(y + 0.2), t(1.4), t(q), t(phi), t(0.05), t(-0.03), t(2.0))
     np.testing.assert_allclose(ours[0].numpy() + 0.1, bx, atol=2e-5)
     np.testing.assert_allclose(ours[1].numpy() - 0.2, by, atol=2e-5)
     fxx, fxy, _, fyy = model.hessian(x, y, kwargs)
-    a11, a12, a22 = lens.jacobian(torch.tensor(x - 0.1), torch.tensor(y + 0.2), t(1.4), t(q), t(phi), t(0.05), t(-0.03))
+    a11, a12, a22 = lens.jacobian(
+        torch.tensor(x - 0.1), torch.tensor(y + 0.2), t(1.4), t(q), t(phi), t(0.05), t(-0.03), t(2.0)
+    )
     far = np.hypot(x - 0.1, y + 0.2) > 0.3
     for got, want in ((a11, 1 - fxx), (a12, -fxy), (a22, 1 - fyy)):
         np.testing.assert_allclose(got.numpy()[far], want[far], atol=3e-4)
@@ -75,8 +78,8 @@ def test_the_compiled_lens_is_the_stated_lens() -> None:
     x, y = g.uniform(-6, 6, (2, 5000))
     for q in (0.2, 0.6, 0.97, 1.0):
         out = [np.empty(5000) for _ in range(5)]
-        compiled.shoot(x, y, (0.1, 0.2, q, np.cos(0.7), np.sin(0.7), 1.7, 0.04, -0.06), *out)
-        args = (torch.tensor(x - 0.1), torch.tensor(y - 0.2), t(1.7), t(q), t(0.7), t(0.04), t(-0.06))
+        rays.shoot(x, y, (0.1, 0.2, q, np.cos(0.7), np.sin(0.7), 1.7, 0.04, -0.06, 2.0), True, *out)
+        args = (torch.tensor(x - 0.1), torch.tensor(y - 0.2), t(1.7), t(q), t(0.7), t(0.04), t(-0.06), t(2.0))
         want = (*lens.shoot(*args), *lens.jacobian(*args))
         for got, w in zip(out, want, strict=True):
             np.testing.assert_allclose(got, w.numpy(), rtol=1e-7, atol=1e-7)
@@ -152,7 +155,7 @@ def test_point_images_are_those_of_lenstronomys_solver() -> None:
         q, phi, te = g.uniform(0.4, 0.95), g.uniform(0, np.pi), g.uniform(0.6, 2.5)
         g1, g2 = g.normal(0, 0.05, 2)
         sx, sy = g.normal(0, 0.25 * te, 2)
-        ours = sources.point_images((0.0, 0.0, q, np.cos(phi), np.sin(phi), te, g1, g2), sx, sy)
+        ours = sources.point_images((0.0, 0.0, q, np.cos(phi), np.sin(phi), te, g1, g2, 2.0), sx, sy)
         e1, e2 = phi_q2_ellipticity(phi, q)
         model = LensModel(["SIE", "SHEAR"])
         kwargs = [{"theta_E": te, "e1": e1, "e2": e2, "center_x": 0, "center_y": 0}, {"gamma1": g1, "gamma2": g2}]
@@ -227,29 +230,29 @@ def test_clumpy_arcs_agree_with_the_dense_renderer() -> None:
 
 
 def test_the_stated_accuracy_holds_for_compact_and_smooth_sources() -> None:
-    scene = rows_of(bench_scene(), 20, 120)
+    scene = bench_scene().part(20, 120)
     truth = render(scene, accuracy=TRUTH).images
     relative, _ = errors(render(scene).images, truth)
     assert np.percentile(relative, 99) < 1e-2
     assert np.percentile(errors(render(scene, accuracy=TIGHT).images, truth)[1], 99) < 1.2e-3
-    coarse = errors(render(scene, accuracy=Accuracy(1, 0.07)).images, truth)[0]
+    coarse = errors(render(scene, accuracy=Accuracy(1, 2.0)).images, truth)[0]
     assert np.percentile(coarse, 90) > 5 * np.percentile(relative, 90)  # the measure can tell
 
 
 @pytest.mark.slow
 def test_the_converged_truth_is_that_of_a_uniform_grid() -> None:
-    scene = rows_of(bench_scene(), 58, 66)
+    scene = bench_scene().part(58, 66)
     truth = render(scene, accuracy=TRUTH).images
     dense = render(scene, backend="dense", supersampling=40).images
     assert np.median(errors(dense, truth)[0]) < 1e-3
 
 
 def test_an_injection_alone_in_a_batch_and_in_threads_is_the_same_bytes() -> None:
-    scene = rows_of(bench_scene(), 40, 80)
+    scene = bench_scene().part(40, 80)
     batch = render(scene, threads=1).images
     assert render(scene, threads=3).images.tobytes() == batch.tobytes()
     for i in (0, 17, 39):
-        assert render(rows_of(scene, i, i + 1)).images[0].tobytes() == batch[i].tobytes()
+        assert render(scene.part(i, i + 1)).images[0].tobytes() == batch[i].tobytes()
 
 
 def test_bands_share_a_shape_and_scale_with_flux() -> None:
@@ -290,7 +293,100 @@ def test_the_flux_of_a_lensed_arc_is_that_of_a_polar_quadrature() -> None:
     radius = (torch.arange(n, dtype=torch.float64) + 0.5) * (7.0 / n)
     angle = (torch.arange(n, dtype=torch.float64) + 0.5) * (2 * np.pi / n)
     r, a = torch.meshgrid(radius, angle, indexing="ij")
-    bx, by = lens.shoot(r * torch.cos(a), r * torch.sin(a), t(1.3), t(0.7), t(0.6), t(0.03), t(-0.04))
+    bx, by = lens.shoot(r * torch.cos(a), r * torch.sin(a), t(1.3), t(0.7), t(0.6), t(0.03), t(-0.04), t(2.0))
     want = float((r * sources.brightness(bx, by, part)).sum() * (7.0 / n) * (2 * np.pi / n))
     out = render(p)
     assert out.lensed_flux[0, 1] / out.unlensed_flux[0, 1] == pytest.approx(want, rel=3e-3)
+
+
+# --- power-law lenses ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("q", [0.3, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("slope", [1.4, 1.8, 2.05, 2.5])
+def test_power_laws_compiled_and_stated_are_lenstronomys(q: float, slope: float) -> None:
+    x, y = np.random.default_rng(11).uniform(-5, 5, (2, 2000))
+    phi, te = 0.8, 1.5
+    e1, e2 = phi_q2_ellipticity(phi, q)
+    model = LensModel(["EPL", "SHEAR"])
+    kwargs = [{"theta_E": te, "gamma": slope, "e1": e1, "e2": e2, "center_x": 0.1, "center_y": -0.2},
+              {"gamma1": 0.05, "gamma2": -0.03, "ra_0": 0.1, "dec_0": -0.2}]  # fmt: skip
+    bx, by = model.ray_shooting(x, y, kwargs)
+    fxx, fxy, _, fyy = model.hessian(x, y, kwargs)
+    want = (bx - 0.1, by + 0.2, 1 - fxx, -fxy, 1 - fyy)
+    out = [np.empty(2000) for _ in range(5)]
+    rays.shoot(x, y, (0.1, -0.2, q, np.cos(phi), np.sin(phi), te, 0.05, -0.03, slope), True, *out)
+    args = (torch.tensor(x - 0.1), torch.tensor(y + 0.2), t(te), t(q), t(phi), t(0.05), t(-0.03), t(slope))
+    stated = (*lens.shoot(*args), *lens.jacobian(*args))
+    for got, readable, w in zip(out, stated, want, strict=True):
+        np.testing.assert_allclose(got, w, rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(readable.numpy(), w, rtol=1e-8, atol=1e-8)
+
+
+def test_an_isothermal_power_law_is_the_isothermal_lens() -> None:
+    x, y = np.random.default_rng(12).uniform(-5, 5, (2, 2000))
+    for q in (0.3, 0.7, 0.97):
+        a, b = ([np.empty(2000) for _ in range(5)] for _ in range(2))
+        for out, slope in ((a, 2.0), (b, 2.0 + 1e-12)):
+            rays.shoot(x, y, (0.0, 0.0, q, np.cos(0.4), np.sin(0.4), 1.2, 0.02, 0.03, slope), True, *out)
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-8)
+
+
+@pytest.mark.parametrize("slope", [1.7, 2.3])
+def test_point_images_of_a_power_law_are_those_of_lenstronomys_solver(slope: float) -> None:
+    g = np.random.default_rng(13)
+    model = LensModel(["EPL", "SHEAR"])
+    for _ in range(4):
+        q, phi, te = g.uniform(0.4, 0.95), g.uniform(0, np.pi), g.uniform(0.6, 2.5)
+        g1, g2 = g.normal(0, 0.05, 2)
+        sx, sy = g.normal(0, 0.25 * te, 2)
+        ours = sources.point_images((0.0137, -0.0091, q, np.cos(phi), np.sin(phi), te, g1, g2, slope), sx, sy)
+        e1, e2 = phi_q2_ellipticity(phi, q)
+        kwargs = [{"theta_E": te, "gamma": slope, "e1": e1, "e2": e2, "center_x": 0.0137, "center_y": -0.0091},
+                  {"gamma1": g1, "gamma2": g2, "ra_0": 0.0137, "dec_0": -0.0091}]  # fmt: skip
+        x, y = LensEquationSolver(model).image_position_from_source(
+            sx + 0.0137,
+            sy - 0.0091,
+            kwargs,
+            min_distance=0.02,
+            search_window=6 * te,
+            precision_limit=1e-12,
+            num_iter_max=200,
+        )
+        mu = model.magnification(x, y, kwargs)
+        seen = np.abs(mu) > 1e-3  # the solver may return the singular centre; a shallow lens has a faint image near it
+        mine = ours[np.abs(ours[:, 2]) > 1e-3]
+        order, mine = np.lexsort((y[seen], x[seen])), mine[np.lexsort((mine[:, 1], mine[:, 0]))]
+        assert len(mine) == seen.sum()
+        np.testing.assert_allclose(mine[:, :2], np.stack([x[seen][order], y[seen][order]], 1), atol=1e-4)
+        np.testing.assert_allclose(mine[:, 2], mu[seen][order], rtol=5e-3)
+
+
+@pytest.mark.filterwarnings("ignore:`axes` should not be `None`:DeprecationWarning")  # inside lenstronomy
+def test_arcs_of_power_laws_agree_with_the_dense_renderer_and_with_lenstronomy() -> None:
+    p = params(2, lens_slope=np.array([1.7, 2.4]), source_re=0.35)
+    ours, dense = render(p), render(p, backend="dense", supersampling=10)
+    assert errors(ours.images, dense.images)[0].max() < 5e-3
+    theirs = render(p, backend="lenstronomy", supersampling=5)
+    assert errors(ours.images, theirs.images)[1].max() < 2e-2
+    np.testing.assert_allclose(ours.lensed_flux, theirs.lensed_flux, rtol=1e-2)
+    assert not np.allclose(ours.lensed_flux[0], ours.lensed_flux[1], rtol=0.02)  # the slope matters
+
+
+@pytest.mark.parametrize("slope", [1.6, 2.5])
+def test_a_round_power_law_magnifies_a_small_source_as_its_equation_says(slope: float) -> None:
+    """alpha = theta_E (r / theta_E)^(2 - slope): images by bisection of beta = r - alpha, mu = (r / beta) dr/dbeta."""
+    te, beta, t1 = 1.4, 0.25, 2.0 - slope
+
+    def source(r: float) -> float:
+        return r - te * np.sign(r) * (abs(r) / te) ** t1
+
+    roots = [brentq(lambda r: source(r) - beta, 0.3 * te + beta, 4 * te), brentq(lambda r: source(r) - beta, -te, -0.2)]
+    mu = sum(abs(r / beta / (1 - t1 * (abs(r) / te) ** (t1 - 1))) for r in roots)
+    p = params(
+        q_lens=1.0, gamma1=0.0, gamma2=0.0, theta_e=te, lens_slope=slope, source_x=beta, source_y=0.0,
+        source_re=0.015, source_n=0.5, source_q=1.0,
+    )  # fmt: skip
+    inner = 0.02 if slope < 2 else 0.0  # a shallow lens has a third image near its centre, faint
+    assert render(p).lensed_flux[0, 1] / render(p).unlensed_flux[0, 1] == pytest.approx(mu, rel=0.01 + inner)

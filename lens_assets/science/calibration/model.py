@@ -14,7 +14,8 @@ import numpy.typing as npt
 import polars as pl
 from scipy.special import expit, log_ndtr, ndtr
 
-from lens_assets.science.injections.priors import Area, Clumps, LogNormal, Normal, PriorSet
+from lens_assets.science.injections.distributions import Area, LogNormal, Normal
+from lens_assets.science.injections.priors import Clumps, PriorSet
 
 F64 = npt.NDArray[np.float64]
 

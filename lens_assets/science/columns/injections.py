@@ -37,7 +37,7 @@ VARIANT = Column("variant", pl.String, "", "name of the variant", _S5)
 INDEX = Column("index", pl.Int32, "", "number of the injection inside its cell", _S5, lo=0)
 SEED = Column("seed", pl.Int64, "", "seed of the campaign", "settings")
 HOST_REUSE = Column("host_reuse", pl.Int32, "", "injections of this variant and theta_e that share the host", _S5, lo=1)
-FAMILY = Column("family", pl.String, "", "source family: sersic, clumpy, point", _S5)
+FAMILY = Column("family", pl.String, "", "source family: sersic, clumpy, real, point", _S5)
 INNER_IMAGE = Column("inner_image", pl.Boolean, "", "images of negative parity are kept", _S5)
 NOISE = Column("noise", pl.String, "", "photon noise: measured, none, null (gain 1e12)", _S5)
 PRIOR_DIGEST = Column("prior_digest", pl.String, "", "digest of the prior set", _S5)
@@ -50,8 +50,9 @@ def _f8(name: str, unit: str, meaning: str, lo: float | None = None, hi: float |
 LENS = (
     _f8("lens_x", "arcsec", "lens centre from the stamp centre, towards increasing column"),
     _f8("lens_y", "arcsec", "lens centre from the stamp centre, towards increasing row"),
-    _f8("q_lens", "", "axis ratio of the SIE", 0, 1),
+    _f8("q_lens", "", "axis ratio of the lens's mass", 0, 1),
     _f8("phi_lens", "rad", "major axis from +x towards +y"),
+    _f8("lens_slope", "", "slope gamma of the lens's density, rho ~ r^-gamma; 2 is isothermal", 1, 3),
     _f8("gamma1", "", "external shear, component 1"),
     _f8("gamma2", "", "external shear, component 2"),
 )
@@ -62,8 +63,28 @@ SOURCE_SHAPE = (
     _f8("source_q", "", "axis ratio of the source", 0, 1),
     _f8("source_phi", "rad", "major axis of the source from +x towards +y"),
     _f8("source_re", "arcsec", "circularised half-light radius of the source", 0),
-    _f8("source_n", "", "Sersic index of the source", 0),
+    Column("source_n", pl.Float64, "", "Sersic index of the source; null for a real galaxy", _S5, lo=0, nullable=True),
 )
+SOURCE_Z = Column(
+    "source_z", pl.Float64, "", "redshift of the source's spectrum; null where colours come without one", _S5, lo=0,
+    nullable=True,
+)  # fmt: skip
+SOURCE_ID = Column(
+    "source_id",
+    pl.String,
+    "",
+    "identity of the real galaxy in its catalogue; null for other families",
+    _S5,
+    nullable=True,
+)
+SOURCE_SCALE = Column(
+    "source_scale", pl.Float64, "", "size of the real galaxy over that in its catalogue; null for other families", _S5,
+    lo=0, nullable=True,
+)  # fmt: skip
+SOURCE_REUSE = Column(
+    "source_reuse", pl.Int32, "", "injections of this variant and theta_e with this real galaxy; 0 for other families", _S5,
+    lo=0,
+)  # fmt: skip
 SOURCE_MAG = tuple(_f8(f"source_mag_{b}", "mag", f"unlensed AB magnitude of the source ({b})") for b in BANDS)
 CLUMP_FRACTION = _f8("clump_fraction", "", "share of the source's light in clumps", 0, 1)
 CLUMPS = tuple(
@@ -77,7 +98,8 @@ CLUMPS = tuple(
 )
 PARAMETERS = (
     INJECTION_ID, VARIANT, THETA_E, GALAXY_ID, TILE, TYPE, PSF_BIN, DEPTH_BIN, INDEX, SEED, HOST_REUSE, FAMILY,
-    INNER_IMAGE, NOISE, PRIOR_DIGEST, *LENS, *SOURCE_SHAPE, *SOURCE_MAG, CLUMP_FRACTION, *CLUMPS, *PSFSIZE, *DEPTH,
+    INNER_IMAGE, NOISE, PRIOR_DIGEST, *LENS, *SOURCE_SHAPE, *SOURCE_MAG, SOURCE_Z, SOURCE_ID, SOURCE_SCALE,
+    SOURCE_REUSE, CLUMP_FRACTION, *CLUMPS, *PSFSIZE, *DEPTH,
 )  # fmt: skip
 
 MAGNIFICATION = _f8("magnification", "", "r flux of the rendered arc over the unlensed flux", 0)
@@ -115,6 +137,7 @@ INJECTION_BATCH = Table(
 
 COLUMNS = (
     HOST_SET, PSF_CENTRE, DEPTH_CENTRE, Q_HOST, PA_HOST, INJECTION_ID, VARIANT, INDEX, SEED, HOST_REUSE, FAMILY,
-    INNER_IMAGE, NOISE, PRIOR_DIGEST, *LENS, *SOURCE_SHAPE, *SOURCE_MAG, CLUMP_FRACTION, *CLUMPS, *TRUTH,
+    INNER_IMAGE, NOISE, PRIOR_DIGEST, *LENS, *SOURCE_SHAPE, *SOURCE_MAG, SOURCE_Z, SOURCE_ID, SOURCE_SCALE,
+    SOURCE_REUSE, CLUMP_FRACTION, *CLUMPS, *TRUTH,
 )  # fmt: skip
 TABLES = (INJECTION_HOSTS, INJECTION_BATCH)

@@ -17,21 +17,23 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.special import ndtr, ndtri
 
 from lens_assets.science.columns.injections import PARAMETERS
 from lens_assets.science.errors import BadInput
-from lens_assets.science.hashing import generator, mix64, seed_of, uniform
+from lens_assets.science.hashing import generator, mix64, seed_of
+from lens_assets.science.injections.draws import Draws, family_of, parameters
+from lens_assets.science.injections.galaxies import choose
 from lens_assets.science.injections.hosts import host_key
 from lens_assets.science.injections.noise import add_arc, measure_gain
-from lens_assets.science.injections.priors import AroundHost, Normal, PriorSet, prior_set
+from lens_assets.science.injections.planes import Galaxies
+from lens_assets.science.injections.priors import PriorSet, prior_set
 from lens_assets.science.injections.render import Arcs, render
+from lens_assets.science.injections.scene import scene_of
 from lens_assets.science.injections.settings import Settings
 from lens_assets.science.injections.variants import NULL_GAIN, Variant, load_variants
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-U64 = npt.NDArray[np.uint64]
 
 
 class StampSource(Protocol):
@@ -79,23 +81,6 @@ def _assign(hosts: pl.DataFrame, theta_e: float, settings: Settings, seed: int) 
     return pl.concat(blocks)
 
 
-class _Draws:
-    """Uniform deviates by kind of draw, keyed by (host, cell, index, seed)."""
-
-    def __init__(self, rows: pl.DataFrame, theta_e: float, seed: int) -> None:
-        cell = (
-            round(theta_e * 10_000) * 10_000
-            + rows["psf_bin"].to_numpy().astype(np.int64) * 100
-            + rows["depth_bin"].to_numpy()
-        )
-        key = mix64(host_key(rows["galaxy_id"]), seed_of("injection", seed))
-        key = mix64(key ^ cell.astype(np.uint64), seed_of("cell"))
-        self.key: U64 = mix64(key ^ rows["index"].to_numpy().astype(np.uint64), seed_of("index"))
-
-    def __call__(self, *kind: object) -> F64:
-        return uniform(self.key, seed_of("draw", *kind))
-
-
 def plan_batch(
     hosts: pl.DataFrame,
     variant: Variant,
@@ -103,12 +88,15 @@ def plan_batch(
     settings: Settings,
     seed: int | None = None,
     priors: PriorSet | None = None,
+    galaxies: Galaxies | None = None,
 ) -> pl.DataFrame:
     """Parameters of all injections of one (variant, theta_e): the columns ``PARAMETERS``, sorted by ``injection_id``.
 
     ``hosts`` is the table ``injection_hosts`` of the variant's host set. A cell with fewer hosts than
-    ``per_cell / max_host_reuse`` stays short; nothing is filled in. ``priors``: what to draw from in place of the
-    variant's named set (a set that was fitted, or a proposal).
+    ``per_cell / max_host_reuse`` stays short; nothing is filled in. ``priors`` is for a fitted set (``read_priors``);
+    by default the variant's own, by name. ``galaxies`` are the sources of the family
+    ``real``. Draws that a variant does not use are drawn all the same, so that variants
+    with other families, lenses or colours share all the others.
     """
     key = settings.theta_key(theta_e)
     seed = settings.seed if seed is None else seed
@@ -117,12 +105,12 @@ def plan_batch(
         raise BadInput(
             f"variant {variant.name} takes {variant.hosts} hosts, not {wrong['host_set'][0]}", column="host_set"
         )
-    priors = prior_set(variant.prior_set) if priors is None else priors
+    priors = priors or prior_set(variant.prior_set)
     rows = _assign(hosts, theta_e, settings, seed)
-    u = _Draws(rows, theta_e, seed)
-    values = _lens(rows, priors, u) | _source(variant, priors, theta_e, u) | _clumps(variant, priors, rows.height, u)
-    scale = 1.0 / np.sqrt(values["source_q"])
-    _clumps_in_place(values, scale)
+    u = Draws(rows, theta_e, seed)
+    family = family_of(variant, priors, u)
+    values = parameters(rows, variant, priors, theta_e, family, u)
+    real = choose(rows, family, values, u, galaxies)
     frame = rows.with_columns(
         pl.concat_str(
             pl.lit(f"{variant.name}|{key}"), pl.col("psf_bin"), pl.col("depth_bin"), pl.col("index"), separator="|"
@@ -130,7 +118,7 @@ def plan_batch(
         pl.lit(variant.name).alias("variant"),
         pl.lit(float(theta_e)).alias("theta_e"),
         pl.lit(seed).alias("seed"),
-        pl.lit(variant.source).alias("family"),
+        pl.Series("family", family, dtype=pl.String),
         pl.lit(variant.inner_image).alias("inner_image"),
         pl.lit(variant.noise).alias("noise"),
         pl.lit(priors.digest).alias("prior_digest"),
@@ -138,76 +126,8 @@ def plan_batch(
             pl.Series(name, v, dtype=pl.Float64 if isinstance(v, np.ndarray) else pl.List(pl.Float64))
             for name, v in values.items()
         ),
-    )  # fmt: skip
+    ).with_columns(*real, pl.col("source_z", "source_n").fill_nan(None))  # fmt: skip
     return frame.select(pl.col(c.name).cast(c.dtype) for c in PARAMETERS).sort("injection_id")
-
-
-def _lens(rows: pl.DataFrame, priors: PriorSet, u: _Draws) -> dict[str, F64]:
-    if isinstance(priors.lens_q, AroundHost):
-        around = priors.lens_q
-        q_host = np.clip(rows["q_host"].to_numpy(), around.lo, around.hi)
-        a, b = ndtr((around.lo - q_host) / around.sigma_q), ndtr((around.hi - q_host) / around.sigma_q)
-        q = q_host + around.sigma_q * ndtri(np.clip(a + u("lens_q") * (b - a), 1e-15, 1 - 1e-15))
-        # north is +y and east is -x in a stamp, so a position angle P (north through east) is P + 90 degrees from +x
-        pa = rows["pa_host"].to_numpy() + Normal(kind="normal", mean=0.0, sigma=around.sigma_phi).ppf(u("lens_phi"))
-        phi = np.where(rows["q_host"].to_numpy() > 0.95, 180.0 * u("lens_phi"), pa + 90.0)  # round hosts have no angle
-        phi = np.radians(phi % 180.0)
-    else:
-        q, phi = priors.lens_q.ppf(u("lens_q")), np.pi * u("lens_phi")
-    return {
-        "lens_x": priors.jitter.ppf(u("lens_x")), "lens_y": priors.jitter.ppf(u("lens_y")),
-        "q_lens": np.clip(q, 0.05, 1.0), "phi_lens": phi,
-        "gamma1": priors.shear.ppf(u("gamma1")), "gamma2": priors.shear.ppf(u("gamma2")),
-    }  # fmt: skip
-
-
-def _source(variant: Variant, priors: PriorSet, theta_e: float, u: _Draws) -> dict[str, F64]:
-    beta, angle = priors.beta.ppf(u("beta")), 2 * np.pi * u("source_angle")
-    rho = priors.colour_correlation
-    z1, z2 = (ndtri(np.clip(u(kind), 1e-15, 1 - 1e-15)) for kind in ("g_r", "r_z"))
-    r = priors.r_mag.ppf(u("r_mag"))
-    g_r, r_z = priors.g_r.ppf(ndtr(z1)), priors.r_z.ppf(ndtr(rho * z1 + np.sqrt(1 - rho**2) * z2))
-    return {
-        "beta": beta, "source_x": beta * theta_e * np.cos(angle), "source_y": beta * theta_e * np.sin(angle),
-        "source_q": np.clip(priors.source_q.ppf(u("source_q")), 0.05, 1.0), "source_phi": np.pi * u("source_phi"),
-        "source_re": priors.re.ppf(u("re")), "source_n": priors.sersic_n.ppf(u("sersic_n")),
-        "source_mag_g": r + g_r, "source_mag_r": r, "source_mag_z": r - r_z,
-    }  # fmt: skip
-
-
-def _clumps(variant: Variant, priors: PriorSet, n: int, u: _Draws) -> dict[str, F64 | list[list[float]]]:
-    names = ("clump_x", "clump_y", "clump_re", "clump_share")
-    if variant.source != "clumpy":
-        return {"clump_fraction": np.zeros(n), **{name: [[] for _ in range(n)] for name in names}}
-    lo, hi = priors.clumps.number
-    number = lo + np.floor(u("clump_number") * (hi - lo + 1)).astype(int)
-    columns = []
-    for k in range(hi):  # uniform in the unit disc, in units of Re; put on the source's ellipse below
-        radius, angle = np.sqrt(u("clump_r", k)), 2 * np.pi * u("clump_angle", k)
-        columns.append(
-            (
-                radius * np.cos(angle),
-                radius * np.sin(angle),
-                priors.clumps.radius.ppf(u("clump_re", k)),
-                0.2 + 0.8 * u("clump_share", k),
-            )
-        )
-    table = np.array(columns)
-    lists = {name: [table[: number[i], c, i].tolist() for i in range(n)] for c, name in enumerate(names)}
-    return {"clump_fraction": priors.clumps.fraction.ppf(u("clump_fraction")), **lists}
-
-
-def _clumps_in_place(values: dict[str, F64 | list[list[float]]], scale: F64) -> None:
-    """From the unit disc to arcsec: along the source's axes (circularised radius, so 1/sqrt(q) and sqrt(q)),
-    rotated."""
-    xs, ys, radii = values["clump_x"], values["clump_y"], values["clump_re"]
-    phi, re = np.asarray(values["source_phi"]), np.asarray(values["source_re"])
-    for i, (x, y, r) in enumerate(zip(xs, ys, radii, strict=True)):
-        if len(x):
-            u, v = np.asarray(x) * re[i] * scale[i], np.asarray(y) * re[i] / scale[i]
-            c, s = np.cos(phi[i]), np.sin(phi[i])
-            xs[i], ys[i] = (c * u - s * v).tolist(), (s * u + c * v).tolist()
-            radii[i] = (np.asarray(r) * re[i]).tolist()
 
 
 def noise_generator(
@@ -228,23 +148,30 @@ def _variant_of(rows: pl.DataFrame, variant: Variant | None) -> Variant:
 
 
 def inject(
-    rows: pl.DataFrame, stamps: StampSource, settings: Settings, variant: Variant | None = None
+    rows: pl.DataFrame,
+    stamps: StampSource,
+    settings: Settings,
+    variant: Variant | None = None,
+    galaxies: Galaxies | None = None,
 ) -> Iterator[Chunk]:
     """Render rows of a batch onto their hosts, ``settings.chunk`` at a time, in the order of the rows.
 
-    The same row gives the same bytes whatever surrounds it. ``variant`` is needed only when it is not a shipped one.
+    The same row gives the same bytes whatever surrounds it. ``variant`` is needed only when it is not a shipped one,
+    ``galaxies`` only for rows of the family ``real``.
     """
     if rows.height == 0:
         return
     variant = _variant_of(rows, variant)
     for start in range(0, rows.height, settings.chunk):
-        yield _inject_chunk(rows.slice(start, settings.chunk), stamps, settings, variant)
+        yield _inject_chunk(rows.slice(start, settings.chunk), stamps, settings, variant, galaxies)
 
 
-def _inject_chunk(part: pl.DataFrame, stamps: StampSource, settings: Settings, variant: Variant) -> Chunk:
+def _inject_chunk(
+    part: pl.DataFrame, stamps: StampSource, settings: Settings, variant: Variant, galaxies: Galaxies | None
+) -> Chunk:
     hosts, where = np.unique(part["galaxy_id"].to_numpy(), return_inverse=True)
     images, invvar = stamps.images(hosts.tolist()), stamps.invvar(hosts.tolist())
-    arcs = render(part, variant.psf, size=images.shape[-1], threads=settings.threads)
+    arcs = render(scene_of(part, galaxies), variant.psf, size=images.shape[-1], threads=settings.threads)
     if variant.noise == "measured":
         gain = measure_gain(images, invvar)[where]
     else:
@@ -262,13 +189,23 @@ def _inject_chunk(part: pl.DataFrame, stamps: StampSource, settings: Settings, v
     return Chunk(part, part["injection_id"].to_list(), out, weight, arcs, gain, invvar[where])
 
 
-def one(injection_id: str, hosts: pl.DataFrame, stamps: StampSource, settings: Settings) -> Chunk:
+def one(
+    injection_id: str,
+    hosts: pl.DataFrame,
+    stamps: StampSource,
+    settings: Settings,
+    priors: PriorSet | None = None,
+    galaxies: Galaxies | None = None,
+) -> Chunk:
     """One injection, from its id and the hosts of its variant: the same bytes as inside its batch."""
-    name, theta = injection_id.split("|")[:2]
+    parts = injection_id.split("|")
     variants = load_variants()
-    if name not in variants:
-        raise BadInput(f"no variant {name!r}", column="injection_id")
-    row = plan_batch(hosts, variants[name], float(theta), settings).filter(pl.col("injection_id") == injection_id)
+    if len(parts) != 5 or parts[0] not in variants:
+        raise BadInput(
+            f"no variant {parts[0]!r} (an id is variant|theta_e|psf_bin|depth_bin|index)", column="injection_id"
+        )
+    plan = plan_batch(hosts, variants[parts[0]], float(parts[1]), settings, None, priors, galaxies)
+    row = plan.filter(pl.col("injection_id") == injection_id)
     if row.height != 1:
         raise BadInput(f"the batch has no injection {injection_id!r}", column="injection_id")
-    return next(inject(row, stamps, settings))
+    return next(inject(row, stamps, settings, None, galaxies))

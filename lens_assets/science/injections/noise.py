@@ -20,7 +20,8 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from lens_assets.science.errors import BadInput
-from lens_assets.science.injections.kernel import compiled, exp_
+from lens_assets.science.injections.arithmetic import exp_
+from lens_assets.science.injections.compiling import compiled
 from lens_assets.science.surveys.layout import BANDS, PIXEL_SCALE, ZERO_POINT
 
 F32 = npt.NDArray[np.float32]

@@ -1,118 +1,40 @@
 """Priors of lenses and sources: read from one YAML, the only place where the numbers are written.
 
-A quantity is a distribution with a quantile function, so that the same uniform deviate gives paired draws under two
-prior sets. Colours may be drawn jointly (``colour_correlation``). A surface records ``PriorSet.digest``.
+A prior set holds the numbers of everything a variant may ask for: the slope of the lens, colours by correlated normal
+draws, by spectra or from a table, the clumps, and the shares of the source families in a mixture. Which of them are
+used is the variant's affair. A surface records ``PriorSet.digest``. A set fitted to held-out real lenses comes as JSON
+(:func:`read_priors`) and is used under the name ``calibrated``.
 
 What does not belong here: numbers, and the draws themselves (``batch``).
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from importlib import resources
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy.special import ndtr, ndtri
+from pydantic import Field, model_validator
 
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
+from lens_assets.science.injections.colours import ColourTable, Spectra
+from lens_assets.science.injections.distributions import Distribution, Fixed, Frozen
 
 F64 = npt.NDArray[np.float64]
 FILE = "priors.yaml"
 NAMES = ("published", "population", "calibrated")
+Family = Literal["sersic", "clumpy", "real", "point"]
+FAMILIES: tuple[Family, ...] = ("sersic", "clumpy", "real", "point")
+"""Source families, in the order in which a mixture is drawn."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Uniform(_Frozen):
-    """Uniform between ``lo`` and ``hi``."""
-
-    kind: Literal["uniform"]
-    lo: float
-    hi: float
-
-    def ppf(self, u: F64) -> F64:
-        """Quantiles at ``u``."""
-        return np.asarray(self.lo + u * (self.hi - self.lo))
-
-
-class Area(_Frozen):
-    """Uniform over the area of an annulus: sqrt(U(lo^2, hi^2))."""
-
-    kind: Literal["area"]
-    lo: float = Field(ge=0)
-    hi: float
-
-    def ppf(self, u: F64) -> F64:
-        """Quantiles at ``u``."""
-        return np.asarray(np.sqrt(self.lo**2 + u * (self.hi**2 - self.lo**2)))
-
-
-class Normal(_Frozen):
-    """Normal, optionally truncated to [lo, hi] (by its quantiles: no pile-up at the edges)."""
-
-    kind: Literal["normal"]
-    mean: float
-    sigma: float = Field(gt=0)
-    lo: float = -np.inf
-    hi: float = np.inf
-
-    def ppf(self, u: F64) -> F64:
-        """Quantiles at ``u``."""
-        a, b = ndtr((self.lo - self.mean) / self.sigma), ndtr((self.hi - self.mean) / self.sigma)
-        return np.asarray(self.mean + self.sigma * ndtri(np.clip(a + u * (b - a), 1e-15, 1 - 1e-15)))
-
-
-class LogNormal(_Frozen):
-    """Log-normal by its median and scatter in dex, optionally truncated."""
-
-    kind: Literal["lognormal"]
-    median: float = Field(gt=0)
-    dex: float = Field(gt=0)
-    lo: float = 1e-6
-    hi: float = 1e6
-
-    def ppf(self, u: F64) -> F64:
-        """Quantiles at ``u``."""
-        log = Normal(
-            kind="normal", mean=np.log10(self.median), sigma=self.dex, lo=np.log10(self.lo), hi=np.log10(self.hi)
-        )
-        return np.asarray(10.0 ** log.ppf(u))
-
-
-class Fixed(_Frozen):
-    """One value."""
-
-    kind: Literal["fixed"]
-    value: float
-
-    def ppf(self, u: F64) -> F64:
-        """The value, whatever ``u``."""
-        return np.full(np.shape(u), self.value)
-
-
-class Rayleigh(_Frozen):
-    """1 - Rayleigh(scale), kept in [lo, 1]: LensPop's axis ratios."""
-
-    kind: Literal["one-minus-rayleigh"]
-    scale: float = Field(gt=0)
-    lo: float = 0.2
-
-    def ppf(self, u: F64) -> F64:
-        """Quantiles at ``u`` (decreasing in the Rayleigh deviate, truncated by its distribution)."""
-        top = -np.expm1(-0.5 * ((1 - self.lo) / self.scale) ** 2)
-        return np.asarray(1.0 - self.scale * np.sqrt(-2.0 * np.log1p(-(1.0 - u) * top)))
-
-
-Distribution = Annotated[Uniform | Area | Normal | LogNormal | Fixed | Rayleigh, Field(discriminator="kind")]
-
-
-class AroundHost(_Frozen):
+class AroundHost(Frozen):
     """Lens shape around the host's own light: q ~ N(q_host, sigma_q) kept in [lo, hi], angle ~ N(pa_host, sigma_phi
     deg)."""
 
@@ -122,7 +44,7 @@ class AroundHost(_Frozen):
     hi: float = 1.0
 
 
-class Clumps(_Frozen):
+class Clumps(Frozen):
     """Star-forming clumps: how many, their share of the light, their radii in units of Re; within Re of the centre."""
 
     number: tuple[int, int]
@@ -136,7 +58,7 @@ class Clumps(_Frozen):
         return self
 
 
-class PriorSet(_Frozen):
+class PriorSet(Frozen):
     """One named set. Magnitudes are unlensed, observed-frame AB; radii in arcsec; beta in units of theta_E."""
 
     name: str
@@ -145,19 +67,48 @@ class PriorSet(_Frozen):
     g_r: Distribution
     r_z: Distribution
     colour_correlation: float = Field(0.0, gt=-1, lt=1)
+    spectra: Spectra | None = None
+    """Colours of variants that draw a redshift and a spectrum (``colours: spectra``)."""
+    table: ColourTable | None = None
+    """Magnitude, colours and size of variants that draw them together from measured galaxies (``colours: table``)."""
     re: Distribution
     sersic_n: Distribution
     source_q: Distribution
     beta: Distribution
     lens_q: Distribution | AroundHost
+    slope: Distribution = Fixed(kind="fixed", value=2.0)
+    """Slope gamma of the lens's density, rho ~ r^-gamma, of variants with ``lens: epl``; 2 is isothermal."""
     shear: Distribution
     jitter: Distribution
     clumps: Clumps
+    families: dict[Family, float] = Field(default_factory=dict)
+    """Shares of the source families for variants with ``source: mixture``; they add up to one."""
 
     @property
     def digest(self) -> str:
-        """Identity of the numbers (SHA-256)."""
-        return digest(self.model_dump(mode="json"))
+        """Identity of the numbers (SHA-256); a table counts by its content, not by its place."""
+        return digest(self.model_dump(mode="json", exclude={"table": {"file"}}))
+
+    @model_validator(mode="after")
+    def _shares(self) -> PriorSet:
+        if self.families and (min(self.families.values()) < 0 or abs(sum(self.families.values()) - 1.0) > 1e-9):
+            raise ValueError(f"shares of the families are not negative and add up to one, not {dict(self.families)}")
+        return self
+
+    def family_at(self, u: F64) -> npt.NDArray[np.str_]:
+        """Families of a mixture at the uniform deviates ``u``, one each. Raises :class:`BadInput` without shares."""
+        if not self.families:
+            raise BadInput(f"prior set {self.name!r} has no `families`: a mixture needs the share of each", file=FILE)
+        shares = np.array([self.families.get(f, 0.0) for f in FAMILIES])
+        edges = np.cumsum(shares)[:-1]
+        return np.asarray(FAMILIES)[np.searchsorted(edges, u, side="right")]
+
+
+def _set(name: str, body: Mapping[str, Any], file: str) -> PriorSet:
+    try:
+        return PriorSet(name=name, **body)
+    except (ValueError, TypeError) as fault:
+        raise BadInput(f"prior set {name!r}: {fault}", file=file) from fault
 
 
 def load_priors() -> dict[str, PriorSet]:
@@ -167,65 +118,37 @@ def load_priors() -> dict[str, PriorSet]:
     unknown = set(raw) - set(NAMES)
     if unknown:
         raise BadInput(f"unknown prior sets {sorted(unknown)}; known: {NAMES}", file=FILE)
-    sets = {}
-    for name, body in raw.items():
-        try:
-            sets[name] = PriorSet(name=name, **body)
-        except ValueError as fault:
-            raise BadInput(f"prior set {name!r}: {fault}", file=FILE) from fault
-    return sets
+    return {name: _set(name, body, FILE) for name, body in raw.items()}
 
 
-def prior_set(name: str) -> PriorSet:
-    """One prior set. ``calibrated`` exists only once it has been fitted to held-out real lenses."""
+def read_priors(path: Path, name: str = "calibrated") -> PriorSet:
+    """A prior set that was fitted and stored as JSON (``PriorSet.model_dump_json``), under ``name``.
+
+    Raises :class:`BadInput` with the file where it is not one. Its identity is its digest, as that of a shipped set.
+    """
+    try:
+        body = json.loads(path.read_text())
+    except (OSError, ValueError) as fault:
+        raise BadInput(f"no prior set can be read: {fault}", file=str(path)) from fault
+    if not isinstance(body, dict):
+        raise BadInput("not a prior set: one JSON object is wanted", file=str(path))
+    return _set(name, {k: v for k, v in body.items() if k != "name"}, str(path))
+
+
+def prior_set(name: str, fitted: PriorSet | None = None) -> PriorSet:
+    """One prior set by name; ``fitted`` is the one that answers to ``calibrated``.
+
+    ``calibrated`` exists only once it has been fitted to held-out real lenses: :class:`BadInput` before.
+    """
     sets = load_priors()
+    if name == "calibrated" and fitted is not None:
+        return fitted
     if name in sets:
         return sets[name]
     if name == "calibrated":
         raise BadInput(
             "the prior set 'calibrated' has not been fitted to held-out real lenses yet, and no placeholder is "
-            f"allowed: fit it and write it to {FILE}, or use one of {sorted(sets)}",
+            f"allowed: fit it, or use one of {sorted(sets)}",
             file=FILE,
         )
     raise BadInput(f"no prior set {name!r}; there are {sorted(sets)}", file=FILE)
-
-
-def _describe(prior: BaseModel) -> str:
-    match prior:
-        case Uniform(lo=lo, hi=hi):
-            return f"U({lo:g}, {hi:g})"
-        case Area(lo=lo, hi=hi):
-            return f"sqrt(U({lo:g}^2, {hi:g}^2))"
-        case Normal(mean=mean, sigma=sigma, lo=lo, hi=hi):
-            return f"N({mean:g}, {sigma:g})" + (f" in [{lo:g}, {hi:g}]" if np.isfinite([lo, hi]).any() else "")
-        case LogNormal(median=median, dex=dex, lo=lo, hi=hi):
-            return f"lognormal(median {median:g}, {dex:g} dex) in [{lo:g}, {hi:g}]"
-        case Rayleigh(scale=scale, lo=lo):
-            return f"1 - Rayleigh({scale:g}) in [{lo:g}, 1]"
-        case Fixed(value=value):
-            return f"{value:g}"
-        case AroundHost(sigma_q=sq, sigma_phi=sp, lo=lo, hi=hi):
-            return f"host + N(0, {sq:g}) in [{lo:g}, {hi:g}]; angle host + N(0, {sp:g} deg)"
-        case Clumps(number=number, fraction=fraction, radius=radius):
-            return f"{number[0]}-{number[1]} clumps, share {_describe(fraction)}, radius/Re {_describe(radius)}"
-    raise TypeError(type(prior))
-
-
-_ROWS = (
-    ("r_mag", "source r (unlensed)", "AB mag"), ("g_r", "source g - r", "mag"), ("r_z", "source r - z", "mag"),
-    ("re", "source half-light radius", "arcsec"), ("sersic_n", "source Sersic index", ""),
-    ("source_q", "source axis ratio", ""),
-    ("beta", "source offset / theta_E", ""), ("lens_q", "lens axis ratio", ""), ("shear", "shear, per component", ""),
-    ("jitter", "centre jitter, per axis", "arcsec"), ("clumps", "clumps (clumpy family)", ""),
-)  # fmt: skip
-
-
-def paper_table() -> str:
-    """The priors as a Markdown table, generated from the YAML that the code reads."""
-    sets = list(load_priors().values())
-    lines = ["| quantity | unit | " + " | ".join(s.name for s in sets) + " |", "|---" * (len(sets) + 2) + "|"]
-    for name, label, unit in _ROWS:
-        lines.append(f"| {label} | {unit} | " + " | ".join(_describe(getattr(s, name)) for s in sets) + " |")
-    lines.append("| colour correlation | | " + " | ".join(f"{s.colour_correlation:g}" for s in sets) + " |")
-    lines.append("| digest | | " + " | ".join(s.digest[:12] for s in sets) + " |")
-    return "\n".join(lines) + "\n"

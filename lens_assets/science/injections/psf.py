@@ -18,7 +18,8 @@ import scipy.fft
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import gamma, ive, kv
 
-from lens_assets.science.injections.kernel import TAPS, compiled
+from lens_assets.science.injections.compiling import compiled
+from lens_assets.science.injections.quadrature import NODES, RULES, TAPS, WEIGHTS
 
 F64 = npt.NDArray[np.float64]
 
@@ -59,14 +60,24 @@ def transfer(spec: PsfSpec, fwhm: float, k: npt.ArrayLike) -> F64:
 
 
 @lru_cache(maxsize=8)
-def window(levels: int) -> F64:
-    """Kaiser-Bessel weights of samples at the sub-pixel offsets of every level: rows 1 + 4 + 16 + ..., TAPS columns."""
-    rows = []
+def window(levels: int) -> tuple[F64, npt.NDArray[np.int64]]:
+    """Kaiser-Bessel weights of the samples of every level and rule, times the rule's own, and where each block begins.
+
+    Cells of level L have the side 4^-L; a rule of g points puts g rows a cell. Returns (rows, TAPS) and the first row of
+    ``[level, g - 1]``.
+    """
+    rows: list[F64] = []
+    first = np.zeros((levels + 1, RULES), np.int64)
+    total = 0
     for level in range(levels + 1):
         n = 4**level
-        offset = (np.arange(n) + 0.5) / n - 0.5
-        rows.append(kaiser_bessel(np.arange(TAPS)[None, :] - TAPS // 2 - offset[:, None]))
-    return np.ascontiguousarray(np.concatenate(rows))
+        for g in range(1, RULES + 1):
+            offset = ((np.arange(n)[:, None] + 0.5 + NODES[g - 1, :g]) / n - 0.5).ravel()
+            weight = np.tile(WEIGHTS[g - 1, :g], n)
+            rows.append(weight[:, None] * kaiser_bessel(np.arange(TAPS)[None, :] - TAPS // 2 - offset[:, None]))
+            first[level, g - 1] = total
+            total += n * g
+    return np.ascontiguousarray(np.concatenate(rows)), first
 
 
 _WIDTH = 6.0

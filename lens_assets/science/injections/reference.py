@@ -43,13 +43,15 @@ def dense(scene: Scene, psf: PsfSpec, size: int, scale: float, m: int, device: s
     images = np.empty((len(scene), 3, size, size), dtype=np.float32)
     mu = np.empty(len(scene))
     for i in range(len(scene)):
-        lx, ly, q, c, s, te, g1, g2 = (torch.tensor(v, dtype=torch.float64, device=device) for v in scene.lens[i])
+        lx, ly, q, c, s, te, g1, g2, slope = (
+            torch.tensor(v, dtype=torch.float64, device=device) for v in scene.lens[i]
+        )
         pos = (x - lx, y - ly)
-        bx, by = equations.shoot(*pos, te, q, torch.atan2(s, c), g1, g2)
+        bx, by = equations.shoot(*pos, te, q, torch.atan2(s, c), g1, g2, slope)
         parts = torch.tensor(scene.parts[scene.offsets[i] : scene.offsets[i + 1]], device=device)
         sb = brightness(bx, by, parts)
         if not scene.inner[i]:
-            a11, a12, a22 = equations.jacobian(*pos, te, q, torch.atan2(s, c), g1, g2)
+            a11, a12, a22 = equations.jacobian(*pos, te, q, torch.atan2(s, c), g1, g2, slope)
             sb = torch.where(a11 * a22 - a12 * a12 < 0, torch.zeros_like(sb), sb)
         flux = sb * (scale / m) ** 2
         mu[i] = float(flux.sum())
@@ -85,10 +87,11 @@ def lenstronomy_models(
     from lenstronomy.PointSource.point_source import PointSource
     from lenstronomy.Util.param_util import phi_q2_ellipticity
 
-    lx, ly, q, c, s, te, g1, g2 = scene.lens[i]
+    lx, ly, q, c, s, te, g1, g2, slope = scene.lens[i]
     e1, e2 = phi_q2_ellipticity(np.arctan2(s, c), q)
-    kwargs_lens = [
-        {"theta_E": te, "e1": e1, "e2": e2, "center_x": lx, "center_y": ly},
+    mass = {} if slope == 2 else {"gamma": slope}
+    kwargs_lens: list[dict[str, float]] = [
+        {"theta_E": te, "e1": e1, "e2": e2, "center_x": lx, "center_y": ly, **mass},
         {"gamma1": g1, "gamma2": g2, "ra_0": lx, "dec_0": ly},
     ]
     half = 0.5 * (size - 1) * scale
@@ -105,7 +108,7 @@ def lenstronomy_models(
         psf_class = PSF(psf_type="PIXEL", kernel_point_source=fine, point_source_supersampling_factor=m)
     point = bool(scene.point[i])
     kwargs: dict[str, Any] = {"kwargs_lens": kwargs_lens}
-    models: dict[str, Any] = {"lens_model_class": LensModel(["SIE", "SHEAR"])}
+    models: dict[str, Any] = {"lens_model_class": LensModel(["EPL" if mass else "SIE", "SHEAR"])}
     if point:
         images = point_images(tuple(scene.lens[i].tolist()), *map(float, scene.source[i]))
         images = images if scene.inner[i] else images[images[:, 2] > 0]

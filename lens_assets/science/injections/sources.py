@@ -1,8 +1,7 @@
 """Source families: smooth Sersic, Sersic with clumps, point source.
 
 A source is a set of Sersic components that share one unit of flux; bands multiply it, so a source has one shape in all
-bands (colour gradients would need one quadrature per colour). Real-galaxy stamps will be a fourth family with the same
-seam: something that the quadrature can evaluate at a source-plane position, with a bound on its curvature.
+bands (colour gradients would need one quadrature per colour). Real galaxies are in ``planes``.
 
 What does not belong here: the lens, the PSF, priors.
 """
@@ -14,7 +13,8 @@ import numpy.typing as npt
 import torch
 from scipy.special import gamma, gammaincinv
 
-from lens_assets.science.injections import kernel
+from lens_assets.science.injections.compiling import compiled
+from lens_assets.science.injections.rays import shoot
 
 F64 = npt.NDArray[np.float64]
 MAX_MAGNIFICATION = 500.0
@@ -40,7 +40,7 @@ def components(
     x: npt.ArrayLike, y: npt.ArrayLike, q: npt.ArrayLike, phi: npt.ArrayLike,
     re: npt.ArrayLike, n: npt.ArrayLike, flux: npt.ArrayLike,
 ) -> F64:  # fmt: skip
-    """Sersic components (k, 10) in the order of ``kernel.COMPONENT``; positions and radii in arcsec, phi in radians."""
+    """Sersic components (k, 10) in the order of ``light.COMPONENT``; positions and radii in arcsec, phi in radians."""
     x, y, q, phi, re, n, flux = np.broadcast_arrays(
         *(np.asarray(a, dtype=np.float64) for a in (x, y, q, phi, re, n, flux))
     )
@@ -79,7 +79,7 @@ def with_clumps(
 _STEP = 0.05
 
 
-@kernel.compiled()
+@compiled()
 def _solve(lens, sx, sy, half, step, found):  # type: ignore[no-untyped-def]
     """Newton from every cell whose image may hold the source; (x, y, signed magnification) per image; returns the
     count."""
@@ -93,14 +93,14 @@ def _solve(lens, sx, sy, half, step, found):  # type: ignore[no-untyped-def]
         for i in range(side):
             x[i] = lens[0] - half + (i + 0.5) * step
             y[i] = lens[1] - half + (j + 0.5) * step
-        kernel.shoot(x, y, lens, bx, by, a11, a12, a22)
+        shoot(x, y, lens, True, bx, by, a11, a12, a22)
         for i in range(side):
             reach = 0.75 * step * (abs(a11[i]) + 2.0 * abs(a12[i]) + abs(a22[i])) + 0.1 * step
             if abs(bx[i] - sx) > reach or abs(by[i] - sy) > reach:
                 continue
             px[0], py[0] = x[i], y[i]
             for _ in range(60):
-                kernel.shoot(px, py, lens, pbx, pby, p11, p12, p22)
+                shoot(px, py, lens, True, pbx, pby, p11, p12, p22)
                 det = p11[0] * p22[0] - p12[0] * p12[0]
                 ex, ey = sx - pbx[0], sy - pby[0]
                 if abs(ex) + abs(ey) < 1e-12 or det == 0.0:
@@ -111,7 +111,7 @@ def _solve(lens, sx, sy, half, step, found):  # type: ignore[no-untyped-def]
                 damp = min(1.0, 2.0 * step / size) if size > 0.0 else 0.0
                 px[0] += damp * dx
                 py[0] += damp * dy
-            kernel.shoot(px, py, lens, pbx, pby, p11, p12, p22)
+            shoot(px, py, lens, True, pbx, pby, p11, p12, p22)
             det = p11[0] * p22[0] - p12[0] * p12[0]
             away = np.sqrt((px[0] - lens[0]) ** 2 + (py[0] - lens[1]) ** 2)
             fresh = abs(sx - pbx[0]) + abs(sy - pby[0]) < 1e-9 and det != 0.0 and 1e-4 < away < 2.0 * half
@@ -127,7 +127,7 @@ def _solve(lens, sx, sy, half, step, found):  # type: ignore[no-untyped-def]
 def point_images(lens: tuple[float, ...], x: float, y: float) -> F64:
     """Images (k, 3) of a point source: position (arcsec, stamp frame) and signed magnification, sorted by it.
 
-    ``lens`` in the order of ``kernel.LENS``; the source at ``x, y`` relative to the lens. A search at 0.05" finds the
+    ``lens`` in the order of ``rays.LENS``; the source at ``x, y`` relative to the lens. A search at 0.05" finds the
     cells, Newton's method the images to 1e-9"; |magnification| is capped at ``MAX_MAGNIFICATION``.
     """
     found = np.zeros((16, 3))

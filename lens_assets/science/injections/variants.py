@@ -27,7 +27,12 @@ class Variant(BaseModel):
 
     name: str = Field(pattern=r"[a-z0-9][a-z0-9-]*")
     summary: str
-    source: Literal["sersic", "clumpy", "point"] = "sersic"
+    source: Literal["sersic", "clumpy", "real", "point", "mixture"] = "sersic"
+    """Source family; ``mixture`` draws one per injection by the prior set's shares (column ``family``)."""
+    lens: Literal["sie", "epl"] = "sie"
+    """Isothermal, or a power law whose slope is drawn (column ``lens_slope``)."""
+    colours: Literal["normal", "spectra", "table"] = "normal"
+    """Colours by correlated normal draws, by spectra at a redshift, or with magnitude and size from a table."""
     prior_set: Literal["published", "population", "calibrated"] = "population"
     psf: PsfSpec = PsfSpec()
     noise: Literal["measured", "none", "null"] = "measured"
@@ -37,7 +42,7 @@ class Variant(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Identity of what is rendered: everything but the name and the words."""
+        """Identity of what is rendered: everything but the name and the words (and the numbers of the prior set)."""
         return digest(self.model_dump(mode="json", exclude={"name", "summary", "paired_with"}))
 
     @model_validator(mode="after")
