@@ -32,7 +32,7 @@ _WHAT = {
     "background_power": "3: noise power against the untouched host; largest deviation from 1",
     "surface_brightness": "4: distance of the distributions",
     "arc_width": "4: distance of the distributions",
-    "arc_radius": "4: distance of the distributions (Einstein radii are gridded: not alike by design)",
+    "arc_radius": "4: distance of the distributions (matched: Einstein radii are gridded, not drawn)",
     "tangential_asymmetry": "4: distance of the distributions",
     "feature_probe": "5: linear probe on the detector's features, folds by host",
     "feature_frechet": "5: regularised Frechet distance, less its bias",

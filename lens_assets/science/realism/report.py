@@ -1,7 +1,7 @@
 """The realism report: all gates on matched samples, and one verdict, go or no-go, with its reasons.
 
-Gates 1-4 compare at matched observing conditions (PSF and depth), gates of feature space also at matched lensed
-brightness. Whatever could not be measured counts against: a blocking gate that is insufficient is a reason for no-go.
+Gates 1-4 compare at matched observing conditions (PSF and depth) and arc radius, gates of feature space also at matched
+lensed brightness. Whatever could not be measured counts against: a blocking gate that is insufficient is a reason for no-go.
 A surface may still be made under no-go; ``verdict_allows`` says so and keeps the reason.
 """
 
@@ -171,9 +171,12 @@ def _matched(
     t = settings.matching
     tolerance = {"psfsize_r": t.psfsize_arcsec, "depth_r": t.depth_mag}
     sides: list[dict[str, F64]] = [{a: s.column(a) for a in tolerance} for s in (real, injected)]
-    if brightness:
-        tolerance["excess_mag_r"] = t.brightness_mag
-        sides[0]["excess_mag_r"], sides[1]["excess_mag_r"] = (_column(m, "excess_mag_r") for m in (m_real, m_inj))
+    measured = {"arc_radius": t.radius_arcsec} | ({"excess_mag_r": t.brightness_mag} if brightness else {})
+    for name, reach in measured.items():
+        if reach is not None:
+            tolerance[name] = reach
+            for side, measures in zip(sides, (m_real, m_inj), strict=True):
+                side[name] = _column(measures, name)
     exact = (
         [None, None]
         if not t.exact

@@ -53,12 +53,15 @@ class Bars(_Frozen):
 class Matching(_Frozen):
     """How far an injection may lie from the real lens it is matched to, per axis; and how many each real lens gets.
 
-    ``brightness_mag`` applies to the asinh magnitude of the azimuth-subtracted r-band annulus, measured alike on both
-    sides.
+    ``radius_arcsec`` applies to the flux-weighted radius of the arc and is there because injections lie on a grid of
+    Einstein radii, flat by construction, and surfaces are per Einstein radius: its distribution is nobody's prior.
+    ``brightness_mag`` applies to the asinh magnitude of the azimuth-subtracted r-band annulus. Both are measured alike
+    on either side.
     """
 
     psfsize_arcsec: float = Field(0.10, gt=0)
     depth_mag: float = Field(0.25, gt=0)
+    radius_arcsec: float | None = Field(0.50, gt=0, description="null: not matched")
     brightness_mag: float = Field(0.50, gt=0)
     per_real: int = Field(5, ge=1)
     exact: tuple[str, ...] = ()
