@@ -150,7 +150,15 @@ def test_what_is_a_menu_and_of_which_inputs_a_part_is_enough_is_said_where_the_i
     from lens_assets.definitions import defs
 
     conditions = {s.key.path[-1]: s.automation_condition for s in defs.resolve_all_asset_specs()}
-    menus = {"network", "detector", "injection_batch", "injection_scores", "release"}
+    menus = {
+        "network",
+        "detector",
+        "detector_comparison",
+        "prior_calibration",
+        "injection_batch",
+        "injection_scores",
+        "release",
+    }
     for made in defs.assets:
         for key in made.keys if isinstance(made, dg.AssetsDefinition) and made.is_executable else ():
             ins = made.node_def.input_defs
