@@ -12,9 +12,11 @@ import pytest
 import torch
 from detectors_rings import Rings, lenses_of
 
-from lens_assets.science.detectors import checkpoint
+from lens_assets.assets.detectors import told
+from lens_assets.science.detectors import checkpoint, loop
 from lens_assets.science.detectors.loop import weighted_loss
-from lens_assets.science.detectors.recipes import parse_detector
+from lens_assets.science.detectors.recipes import Recipe, parse_detector
+from lens_assets.science.detectors.score import bf16_supported
 from lens_assets.science.detectors.train import train
 from lens_assets.science.errors import BadInput
 
@@ -142,6 +144,63 @@ def test_a_mixture_that_asks_for_an_empty_pool_is_refused(recipe, sample, settin
     none = sample.filter(pl.col("pool").is_null() | (pl.col("pool") == "N1"))
     with pytest.raises(BadInput, match="N2 an epoch and the sample has none"):
         train(recipe, none, Rings(lenses_of(sample)), tmp_path, settings=settings)
+
+
+@pytest.mark.skipif(not bf16_supported(), reason="no bfloat16 here")
+def test_where_the_processor_has_bfloat16_products_are_in_it_and_weights_in_float32(
+    recipe, sample, stamps, settings, tmp_path
+):
+    seen = set()
+
+    def watch(module, inputs, output):
+        if isinstance(module, torch.nn.Conv2d):
+            seen.add((module.weight.dtype, output.dtype))
+
+    watching = torch.nn.modules.module.register_module_forward_hook(watch)
+    try:
+        auto = recipe.model_copy(update={"precision": "auto"})
+        result = train(auto, sample, stamps, tmp_path, settings=settings, epochs=3)
+        assert (torch.float32, torch.bfloat16) in seen
+        again = train(auto, sample, stamps, tmp_path / "again", settings=settings, epochs=3)
+    finally:
+        watching.remove()
+    assert result.config["precision_used"] == "bf16-mixed"
+    assert all(t.dtype in (torch.float32, torch.int64) for t in result.weights.values())
+    assert result.history["train_loss"][2] < result.history["train_loss"][0]
+    assert all(torch.equal(result.weights[k], again.weights[k]) for k in result.weights), (
+        "the same seed, the same bytes"
+    )
+
+
+def test_accumulated_batches_make_the_step_of_the_whole_batch(sample, stamps, settings, tmp_path):
+    encoder = {"kind": "dinov2", "weights": "random", "width": 32, "layers": 1, "heads": 2, "patch": 8, "positions": 32}
+    plain = parse_detector("dinov2-s1").model_dump() | {"input_size": 33, "network": encoder}
+    ends = []
+    for batch, accumulate in ((40, 1), (10, 4)):
+        schedule = plain["schedule"] | {
+            "epochs": 3,
+            "batch_size": batch,
+            "accumulate": accumulate,
+            "warmup_epochs": 0.0,
+        }
+        recipe = Recipe.model_validate(plain | {"schedule": schedule})
+        ends.append(train(recipe, sample, stamps, tmp_path, settings=settings))
+    assert ends[0].history["steps"].to_list() == ends[1].history["steps"].to_list() == [6, 12, 18]
+    torch.testing.assert_close(ends[0].weights["head.weight"], ends[1].weights["head.weight"], rtol=1e-3, atol=1e-6)
+
+
+def test_the_log_hears_how_far_a_long_epoch_is_and_how_long_a_training_can_still_take(
+    recipe, sample, stamps, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loop, "PULSE", 0.0)
+    rows, lines = [], []
+    train(recipe, sample, stamps, tmp_path, settings=settings, epochs=2, progress=rows.append, pulse=lines.append)
+    assert [line.split(":")[0] for line in lines] == sorted(line.split(":")[0] for line in lines)
+    assert "epoch 0: 1 of 8 batches; its last in about" in lines[0]
+    assert rows[0]["at_most"] == pytest.approx(rows[0]["seconds"])
+    assert rows[1]["at_most"] == 0
+    assert "at most" in told(rows[0])
+    assert "the last one" in told(rows[1])
 
 
 def test_practice_runs_stop_after_their_minutes_and_say_so(recipe, sample, stamps, settings, tmp_path):
