@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from lens_assets.bench.network import Trained, stamps, trained
-from lens_assets.bench.timing import interleaved, line
+from lens_assets.bench.timing import cpu_seconds_of, interleaved, line
 from lens_assets.science.cutouts.normalise import normalise
 from lens_assets.science.detectors.score import BATCH
 
@@ -33,15 +33,19 @@ def eager(network: Trained, images: F32) -> F32:
 def bench_scoring(
     repeats: int = 5, *, n: int = 192, size: int = 101, steps: int = 20, held_out: int = 192
 ) -> dict[str, Any]:
-    """Stamps per second; ``drift`` is the largest change of a logit from float32, ``precision`` what was scored in."""
+    """Stamps per second, and (``..._cpu``) per second of processor time; ``drift`` is the largest change of a logit from
+    float32, ``precision`` what was scored in."""
     network = trained(size, steps, held_out)
     scorer = network.scorer()
     images, _ = stamps(n, size, "scoring")
     difference = float(np.abs(scorer.score(images) - eager(network, images)).max())  # warms both sides up
     if not difference <= max(2 * network.drift, 1e-2):
         raise RuntimeError(f"the sides do not score alike: logits differ by {difference}, the drift is {network.drift}")
-    seconds = interleaved(lambda: scorer.score(images), lambda: eager(network, images), repeats)
+    sides = (lambda: scorer.score(images), lambda: eager(network, images))
+    seconds, spent = interleaved(*sides, repeats), np.array(interleaved(*sides, repeats, cpu_seconds_of))
     return line(
         "scoring", "the same network, eager float32", seconds, (n, n), "stamps/s", torch.get_num_threads(),
         precision=scorer.precision, **network.facts(), difference=difference, n=n,
+        ratio_cpu=float(np.median(spent[1] / spent[0])), ours_cpu=n / float(np.median(spent[0])),
+        theirs_cpu=n / float(np.median(spent[1])),
     )  # fmt: skip

@@ -18,14 +18,23 @@ def seconds_of(side: Side) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(ours: Side, theirs: Side, repeats: int) -> tuple[list[float], list[float]]:
+def cpu_seconds_of(side: Side) -> float:
+    """Processor time of one call over all threads, seconds: other users of the machine disturb it less."""
+    start = time.process_time()
+    side()
+    return time.process_time() - start
+
+
+def interleaved(
+    ours: Side, theirs: Side, repeats: int, clock: Callable[[Side], float] = seconds_of
+) -> tuple[list[float], list[float]]:
     """Seconds of ``repeats`` calls of each side, one after the other; who goes first alternates. Warm up beforehand."""
     if repeats < 1:
         raise ValueError(f"{repeats} repeats measure nothing")
     took: tuple[list[float], list[float]] = ([], [])
     for i in range(repeats):
         for k in (0, 1) if i % 2 == 0 else (1, 0):
-            took[k].append(seconds_of((ours, theirs)[k]))
+            took[k].append(clock((ours, theirs)[k]))
     return took
 
 
