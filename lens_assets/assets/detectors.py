@@ -12,6 +12,7 @@ from lens_assets.science.cutouts.shard import ShardSet
 from lens_assets.science.detectors import (
     checkpoint,
     effective,
+    ensemble_report,
     evaluate,
     figures,
     logged,
@@ -153,10 +154,10 @@ def detector_scores(
     def make(draft: Draft) -> None:
         scorer = checkpoint.load(detector.folder, profile.cutouts.normalisation, profile.detectors)
         if isinstance(scorer, EnsembleScorer):
-            found = score_members(scorer, rows["galaxy_id"], stamps)
+            found = score_members(scorer, rows, stamps)
             draft.table(members.scores_table(found, scorer.member_keys), members.SCORES_FILE)
         else:
-            found = score.score_rows(scorer, rows["galaxy_id"], stamps)
+            found = score.score_rows(scorer, rows, stamps)
         draft.table(SCORES.conform(found))
         draft.facts.update(precision=scorer.precision)
 
@@ -199,6 +200,8 @@ def evaluation(
         draft.table(found.curves, "curves")
         draft.json("calibration", found.calibration())
         made = figures.draw(draft.folder, context.partition_key, found)
+        if detector.facts.get("kind") == "ensemble":
+            made += ensemble_report.write(draft, detector.folder, detector_scores, scores, found.thresholds, settings)
         with of_detector(context, workspace, detector) as run:
             links["mlflow"] = run.url
             run.metrics(logged.metrics_of(found.metrics))

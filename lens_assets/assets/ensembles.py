@@ -1,19 +1,23 @@
 """Detectors, made of networks: one by itself, or an ensemble."""
 
 import dagster as dg
+import polars as pl
+import polars.selectors as cs
 
 from lens_assets.assets.detectors import ENSEMBLES, GPU, GROUP, SCORING, stamps_of, usable
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, DETECTOR, SAME
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.cutouts.shard import ShardSet
-from lens_assets.science.detectors import ensemble_make, members
+from lens_assets.science.detectors import calibration, ensemble_make, members
 from lens_assets.science.detectors.ensembles import Composition, Ensemble, composition
 from lens_assets.science.hashing import digest
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
 
-MAKING = ("detectors/ensemble_disk.py", "detectors/ensemble_fit.py", "detectors/ensemble_make.py")
+COLUMNS = ("galaxy_id", "role", "label", "ra", "dec", "stamp_digest")
+MAKING = ("detectors/ensemble_disk.py", "detectors/ensemble_fit.py", "detectors/ensemble_make.py",
+    "detectors/ensemble_maps.py")  # fmt: skip
 
 compositions = dg.AssetSpec(
     "compositions",
@@ -84,12 +88,16 @@ def combined(
     stamps: ShardSet,
 ) -> dg.MaterializeResult[Artefact]:
     """The detector that is an ensemble."""
-    profile, rows = workspace.profile(), ensemble_make.needed(ensemble, usable(splits, stamps))
+    profile, sample = workspace.profile(), usable(splits, stamps)
+    rows = ensemble_make.needed(ensemble, sample)
+    log_odds = calibration.log_odds(sample.filter(pl.col("role") == "train")["label"].to_numpy())
+    told = rows.select(cs.exclude(cs.nested())) if ensemble.combiner.kind == "routed" else rows.select(COLUMNS)
     identity = {
         "code": code_digest(*SCORING, *ENSEMBLES, *MAKING),
         "made_of": ensemble.digest,
         "folds": [profile.detectors.seed, profile.splits.role_nside],
-        "rows": digest(rows.select("galaxy_id", "role", "label", "stamp_digest").rows()),
+        **({} if ensemble.combiner.kind == "mean" else {"log_odds": log_odds}),
+        "rows": digest(told.rows()),
         **digests([*parts.values()]),
     }
 
@@ -99,7 +107,14 @@ def combined(
             for key, a in parts.items()
         }
         made = ensemble_make.make(
-            draft.folder, ensemble, networks, rows, stamps, profile.detectors, nside=profile.splits.role_nside
+            draft.folder,
+            ensemble,
+            networks,
+            rows,
+            stamps,
+            profile.detectors,
+            log_odds=log_odds,
+            nside=profile.splits.role_nside,
         )
         draft.table(made.members, members.MEMBERS_FILE)
         if made.fitted is not None:

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from lens_assets.science.detectors import checkpoint, ensemble_disk, ensemble_make, members
-from lens_assets.science.detectors.ensemble_combine import Rule
+from lens_assets.science.detectors.ensemble_combine import LogitMap, Rule
 from lens_assets.science.detectors.ensemble_score import EnsembleScorer, Member, score_members
 from lens_assets.science.detectors.ensembles import Combiner, Ensemble
 from lens_assets.science.detectors.networks import build_network
+from lens_assets.science.detectors.recipes import Domain, Interval
 from lens_assets.science.detectors.score import bf16_supported, score_rows
 from lens_assets.science.errors import BadInput
 
@@ -159,15 +160,44 @@ def test_members_may_differ_in_network_and_in_what_they_see(trained, recipe, sam
 def test_scores_come_with_those_of_the_members(made, networks, rows, stamps, settings):
     folder, _ = made("calibrated")
     scorer = checkpoint.load(folder, None, settings)
-    ids = rows["galaxy_id"][:30]
-    found = score_members(scorer, ids, stamps)
-    assert found.select("galaxy_id", "logit", "score").equals(score_rows(scorer, ids, stamps))
+    part = rows[:30]
+    found = score_members(scorer, part, stamps)
+    assert found.select("galaxy_id", "logit", "score").equals(score_rows(scorer, part["galaxy_id"], stamps))
     long = members.scores_table(found, scorer.member_keys)
     assert long.height == 30 * 3
     assert long["member"].unique().sort().to_list() == list(KEYS)
-    assert score_members(scorer, [], stamps).height == 0
+    assert score_members(scorer, rows[:0], stamps).height == 0
     with pytest.raises(BadInput, match="twice"):
-        score_members(scorer, ["10000-7-1"] * 2, stamps)
+        score_members(scorer, pl.concat([part, part]), stamps)
+
+
+def test_specialists_score_by_the_conditions_of_each_stamp_through_every_door(trained, recipe, sample, stamps):
+    net, other = trained.network(), build_network(recipe.network, seed=9)
+    torch.nn.init.normal_(other.head.weight, std=0.3)
+    parts = [Member(k, n, recipe.normalisation, recipe.input_size) for k, n in (("sharp", net), ("blurred", other))]
+    domains = [Domain(about=k, any_of=({"psfsize_r": Interval(**side)},)) for k, side in
+               (("sharp", {"high": 1.3}), ("blurred", {"low": 1.3}))]  # fmt: skip
+    rule = Rule(kind="routed", maps=(LogitMap(knots=((0.0, 0.0),)),) * 2, domains=tuple(domains))
+    both = EnsembleScorer(parts, rule, key="two", precision="fp32", batch=16)
+    each = [checkpoint.Scorer(m.net, m.normalisation, m.input_size, precision="fp32", batch=16) for m in parts]
+    rows = sample[:41].with_columns(psfsize_r=pl.Series([1.0 if i % 3 else 1.5 for i in range(41)])).sort("galaxy_id")
+    ids = rows["galaxy_id"].to_list()
+    images, valid = stamps.images(ids), stamps.invvar(ids) > 0
+    wanted = np.where(rows["psfsize_r"] < 1.3, each[0].score(images, valid), each[1].score(images, valid))
+    seen = rows.select("psfsize_r")
+    assert both.conditions == ("psfsize_r",)
+    assert np.array_equal(both.score(images, valid, seen), wanted)
+    cuts = [0, 5, 5, 30, 41]
+    chunks = [(images[a:b], valid[a:b], seen[a:b]) for a, b in itertools.pairwise(cuts)]
+    assert np.array_equal(np.concatenate([*both.score_stream(iter(chunks))]), wanted)
+    assert np.array_equal(score_rows(both, rows.reverse(), stamps, chunk=7)["logit"].to_numpy(), wanted)
+    assert np.array_equal(score_members(both, rows, stamps, chunk=7)["logit"].to_numpy(), wanted)
+    assert np.array_equal(both.features(images, valid)[:, : each[0].n_features], each[0].features(images, valid))
+    assert each[0].score(images, valid, seen).tobytes() == each[0].score(images, valid).tobytes()
+    with pytest.raises(BadInput, match="psfsize_r"):
+        both.score(images, valid)
+    with pytest.raises(BadInput, match=r"two.*not known here"):
+        score_rows(both, ids, stamps)
 
 
 def test_an_ensemble_stays_what_it_is_when_its_networks_are_gone(networks, rows, stamps, settings, tmp_path):

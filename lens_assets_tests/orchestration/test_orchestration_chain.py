@@ -22,6 +22,7 @@ from lens_assets.cli.summary import summary
 from lens_assets.definitions import defs
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.mock.catalogues import late_catalogue
+from lens_assets.science.provenance import CONFIG
 from lens_assets.science.release import lineage, publish
 from lens_assets.science.storage import Artefact, verify
 
@@ -161,6 +162,33 @@ def test_a_second_run_reuses_everything_and_touches_no_artefact(home):
     assert set(reused) == set(before)
     assert not [name for name, was in reused.items() if not was]
     assert state(home.workspace) == before
+
+
+def test_an_ensemble_goes_through_the_whole_chain_as_a_network_does(home, tmp_path):
+    text = (CONFIG / "profiles" / "tiny.yaml").read_text().replace("[tiny-s1]", "[mean_tiny-e1]")
+    (tmp_path / "ensemble.yaml").write_text(text)
+    workspace = Workspace(home=home.workspace.home, profile_name=str(tmp_path / "ensemble.yaml"))
+    other = Home(workspace, home.instance, [])
+    steps = tuple(name for step in STEPS if step.axis in ("network", "detector", "surface") for name in step.assets)
+    reused = other.again(steps)
+    assert reused["network[tiny-s1]"] is True
+    assert reused["network[tiny-s2]"] is False
+    made = {name for name in reused if "mean_tiny-e1" in name}
+    assert made == {
+        f"{name}[mean_tiny-e1{'' if step.axis == 'detector' else '+sersic-population'}]"
+        for step in STEPS if step.axis in ("detector", "surface") for name in step.assets
+    }  # fmt: skip
+    store = workspace.store()
+    key = "mean_tiny-e1+sersic-population"
+    traced = lineage.trace(store, store.get("completeness_surface", key))
+    for network in ("network[tiny-s1]", "network[tiny-s2]"):
+        assert traced[network]["digest"] == store.get("network", network.removeprefix("network[")[:-1]).digest
+    assert "detector[tiny-s1]" not in traced
+    evaluation = store.get("evaluation", "mean_tiny-e1")
+    assert evaluation.read("diversity").height
+    assert evaluation.facts["best_member"] in ("tiny-s1", "tiny-s2")
+    summary(workspace)
+    assert all(other.again(steps).values())
 
 
 def test_a_lens_outside_the_survey_renews_the_registry_but_trains_nothing(home):

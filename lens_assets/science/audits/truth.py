@@ -13,7 +13,7 @@ import polars as pl
 
 from lens_assets.science.cutouts.cut import BrickLike, cut_brick
 from lens_assets.science.cutouts.settings import Settings as CutoutSettings
-from lens_assets.science.detectors.score import Scorer, probability
+from lens_assets.science.detectors.score import Scorer, conditions_of, probability
 from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.sphere import SPLIT_NSIDE, cell_of
 
@@ -75,7 +75,10 @@ def score_lenses(lenses: pl.DataFrame, release: ReleaseLike, scorer: Scorer, set
     for (name,), rows in sorted(lenses.partition_by("brickname", as_dict=True).items()):
         images, invvar, index, _ = cut_brick(release.brick(str(name)), rows, settings)
         if index.height:
-            score = probability(scorer.score(images, invvar > 0))
+            seen = conditions_of(
+                index.select("galaxy_id").join(rows, on="galaxy_id", how="left", maintain_order="left"), scorer
+            )
+            score = probability(scorer.score(images, invvar > 0, seen))
             parts.append(pl.DataFrame({"galaxy_id": index["galaxy_id"], "score": score}))
     scores = pl.concat(parts) if parts else pl.DataFrame(schema={"galaxy_id": pl.String, "score": pl.Float32})
     return lenses.join(scores, on="galaxy_id", how="left", validate="1:1").sort("galaxy_id")

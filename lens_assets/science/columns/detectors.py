@@ -154,6 +154,30 @@ DIFFERENCES = Table(
     ("detector_a", "detector_b", "set", "stratum_axis", "stratum", "metric", "threshold_name"),
 )  # fmt: skip
 
+REGIME = _word("regime", "lenses, non-lenses, a category of confusers, near <threshold> (within a logit of 1), or all")
+_DIVERSE = (
+    REGIME,
+    _word("measure", "pearson, spearman, disagreement, double_fault, spread, risk, aurc_<order>, aurc_gain_spread"),
+    _word("member_a", "one member; all where the measure is of all"),
+    _word("member_b", "another member"),
+)
+DIVERSITY = Table(
+    "ensemble_diversity",
+    "one measure of two members, or of all, in one regime of one set",
+    (SET, *_DIVERSE, POINT, VALUE, *FREE_BOUNDS, N, N_POS, INTERVAL, WHY),
+    ("set", "regime", "measure", "threshold_name", "member_a", "member_b"),
+)
+_COVERED = (
+    _number("coverage", "share of the rows accepted, both classes counted as equally many", lo=0, hi=1),
+    _number("risk", "share of errors among them, counted so", lo=0, hi=1),
+)
+RISK_COVERAGE = Table(
+    "risk_coverage",
+    "one point of one risk-coverage curve; series: spread, margin (distance to the threshold), perfect",
+    (SET, POINT, _XY[1], _XY[2], *_COVERED, N_POINT),
+    ("set", "threshold_name", "series", "point"),
+)
+
 COLUMNS = (
     LOGIT,
     SCORE,
@@ -162,6 +186,8 @@ COLUMNS = (
     *_MEMBER,
     *_MEMBER_MADE,
     *_OOF,
+    *_DIVERSE,
+    *_COVERED,
     SET,
     AXIS,
     STRATUM,
@@ -183,4 +209,17 @@ COLUMNS = (
     DETECTOR_A,
     *_DIFFERENCE,
 )
-TABLES = (SCORES, HISTORY, NETWORK_ROWS, MEMBERS, MEMBER_SCORES, ENSEMBLE_FIT, METRICS, THRESHOLDS, CURVES, DIFFERENCES)
+TABLES = (
+    SCORES,
+    HISTORY,
+    NETWORK_ROWS,
+    MEMBERS,
+    MEMBER_SCORES,
+    ENSEMBLE_FIT,
+    METRICS,
+    THRESHOLDS,
+    CURVES,
+    DIFFERENCES,
+    DIVERSITY,
+    RISK_COVERAGE,
+)

@@ -20,11 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from scipy.optimize import minimize
-from sklearn.isotonic import IsotonicRegression
 
 from lens_assets.science.detectors.ensemble_combine import F64, LogitMap, Rule
+from lens_assets.science.detectors.ensemble_maps import isotonic, platt, targets
 from lens_assets.science.detectors.ensembles import Combiner
-from lens_assets.science.detectors.measures import auc_and_ap, percentiles, ranked
+from lens_assets.science.detectors.measures import auc_and_ap, expit, percentiles, ranked
+from lens_assets.science.detectors.recipes import Domain
+from lens_assets.science.detectors.rows import in_domain
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator, seed_of
 
@@ -58,25 +60,44 @@ def refuse_seen(rows: Iterable[str], seen: Mapping[str, Iterable[str]]) -> None:
             )
 
 
-def fit(combiner: Combiner, table: pl.DataFrame, members: Sequence[str], *, seed: int) -> Fit:
+def fit(
+    combiner: Combiner,
+    table: pl.DataFrame,
+    members: Sequence[str],
+    *,
+    seed: int,
+    domains: Sequence[Domain | None] = (),
+    log_odds: float | None = None,
+) -> Fit:
     """Fit a combiner.
 
     Parameters
     ----------
-    table : one row a galaxy of the role ``calibrate``: galaxy_id, label, cell, and one column of logits a member, named
-        by its key. Any order; the result does not depend on it. Not looked at by ``mean``.
+    table : one row a galaxy of the role ``calibrate``: galaxy_id, label, cell, the columns of the domains, and one
+        column of logits a member, named by its key. Any order; the result does not depend on it. Not looked at by
+        ``mean``.
+    domains : of the members, for ``routed``.
+    log_odds : ln(lenses / non-lenses) of the training sample, which a detector's logit refers to; ``calibrate`` may hold
+        the classes in another ratio, and what is fitted there is moved by the difference. ``None``: not moved.
 
     Raises
     ------
     BadInput : too few lenses or non-lenses and the combiner says ``refuse``; a member whose logits do not rise with
-        the label.
+        the label; nobody to route to.
     """
     if combiner.kind == "mean":
         return Fit(Rule(kind="mean", scale=combiner.scale), None, {"combiner": "mean", "fitted_on": 0})
+    if combiner.kind == "routed" and not any(domains):
+        raise BadInput("a routed ensemble needs a member with a domain; none has one", column="members")
+    held = domains if combiner.kind == "routed" else (None,) * len(members)
     table = table.sort("galaxy_id")
     label = table["label"].to_numpy() == 1
+    inside = np.stack(
+        [table.select(_in=in_domain(d)).to_series().to_numpy() & np.ones(len(label), bool) for d in held], 1
+    )
     counts: dict[str, Any] = {"fitted_on": table.height, "fitted_on_positives": int(label.sum())}
-    if fault := _too_few(label, combiner.min_positives):
+    faults = [(_too_few(label[i], combiner.min_positives), d) for i, d in zip(inside.T, held, strict=True)]
+    if fault := next((f"{f}{f' ({d.about})' if d else ''}" for f, d in faults if f), ""):
         if combiner.fallback == "refuse":
             raise BadInput(
                 f"a {combiner.kind} ensemble cannot be fitted: {fault}. Give the role `calibrate` a larger share of the "
@@ -86,26 +107,28 @@ def fit(combiner: Combiner, table: pl.DataFrame, members: Sequence[str], *, seed
         told = {**counts, "combiner": "mean", "fell_back": f"mean instead of {combiner.kind}: {fault}"}
         return Fit(Rule(kind="mean", scale=combiner.scale), None, told)
     x = np.column_stack([table[m].to_numpy().astype(np.float64) for m in members])
-    fold = folds_of(table["cell"].to_numpy(), label)
+    cell = table["cell"].to_numpy()
+    fold = folds_of(cell, label)
     facts: dict[str, Any] = {**counts, "combiner": combiner.kind}
     if combiner.kind == "stacked":
-        strength, losses = choose_strength(x, label, table["cell"].to_numpy(), fold)
+        strength, losses = choose_strength(x, label, cell, fold)
         facts |= {"strength": _json(strength), "oof_loss_by_strength": {str(_json(k)): v for k, v in losses.items()}}
 
-        def make(a: F64, y: Bools) -> Rule:
-            return stacked(a, y, strength)
-    else:
+    def make(rows: Bools) -> Rule:
+        if combiner.kind == "stacked":
+            return stacked(x[rows], label[rows], strength)
+        maps = calibrated(x[rows], label[rows], inside[rows], combiner, members)
+        routed: dict[str, Any] = {"domains": tuple(domains)} if combiner.kind == "routed" else {}
+        return Rule(kind=combiner.kind, scale=combiner.scale, maps=maps, **routed)
 
-        def make(a: F64, y: Bools) -> Rule:
-            return calibrated(a, y, combiner, members)
-
-    logit = out_of_fold(x, label, fold, make)
-    plain = out_of_fold(x, label, fold, lambda a, y: stacked(a, y, np.inf))
-    facts |= judged(logit, plain, label, table["cell"].to_numpy(), seed)
+    logit = out_of_fold(x, fold, make, table)
+    plain = out_of_fold(x, fold, lambda rows: stacked(x[rows], label[rows], np.inf))
+    facts |= judged(logit, plain, label, cell, seed)
     rows = table.select("galaxy_id", "label").with_columns(
         fold=pl.Series(fold.astype(np.int32)), oof_logit=pl.Series(logit), oof_mean_logit=pl.Series(plain)
     )
-    return Fit(make(x, label), rows, facts)
+    offset = 0.0 if log_odds is None else float(np.log(label.sum() / (~label).sum())) - log_odds
+    return Fit(make(np.ones(len(label), bool)).moved(-offset), rows, facts | {"moved_by": -offset})
 
 
 def _too_few(label: Bools, fewest: int) -> str:
@@ -138,12 +161,12 @@ def folds_of(cell: npt.ArrayLike, label: Bools, folds: int = FOLDS) -> I64:
     return found
 
 
-def out_of_fold(x: F64, label: Bools, fold: I64, make: Callable[[F64, Bools], Rule]) -> F64:
-    """The combined logit of each row by a rule made from the other folds' rows."""
+def out_of_fold(x: F64, fold: I64, make: Callable[[Bools], Rule], conditions: pl.DataFrame | None = None) -> F64:
+    """The combined logit of each row by a rule made from the other folds' rows (given as a mask)."""
     out = np.empty(len(x))
     for f in np.unique(fold):
         held = fold == f
-        out[held] = make(x[~held], label[~held])(x[held])
+        out[held] = make(~held)(x[held], None if conditions is None else conditions.filter(pl.Series(held)))
     return out
 
 
@@ -172,7 +195,7 @@ def stacked(x: F64, label: Bools, strength: float) -> Rule:
     def loss(p: F64) -> tuple[float, F64]:
         z = p[0] + x @ p[1:]
         away = centre @ p[1:]
-        residual = _expit(z) - y
+        residual = expit(z) - y
         value = (np.logaddexp(0.0, z) - y * z).sum() + strength / 2 * (spread * away**2).sum()
         return float(value), np.concatenate([[residual.sum()], x.T @ residual + strength * centre @ (spread * away)])
 
@@ -187,7 +210,7 @@ def choose_strength(x: F64, label: Bools, cell: npt.ArrayLike, fold: I64) -> tup
     """The largest strength whose out-of-fold loss lies within one standard error of the smallest (Breiman et al. 1984),
     and the mean loss of each. The standard error is that of the paired difference, by sky cell."""
     losses = {
-        s: cross_entropy(out_of_fold(x, label, fold, lambda a, y, s=s: stacked(a, y, s)), label)  # type: ignore[misc]
+        s: cross_entropy(out_of_fold(x, fold, lambda rows, s=s: stacked(x[rows], label[rows], s)), label)  # type: ignore[misc]
         for s in STRENGTHS
     }
     means = {s: float(values.mean()) for s, values in losses.items()}
@@ -201,70 +224,19 @@ def choose_strength(x: F64, label: Bools, cell: npt.ArrayLike, fold: I64) -> tup
     return best, means
 
 
-def calibrated(x: F64, label: Bools, combiner: Combiner, members: Sequence[str]) -> Rule:
-    """Each member's map."""
+def calibrated(x: F64, label: Bools, inside: Bools, combiner: Combiner, members: Sequence[str]) -> tuple[LogitMap, ...]:
+    """Each member's map, fitted on the rows that lie in its domain (``inside``, (n, members))."""
     make = platt if combiner.map == "platt" else isotonic
     maps = []
     for j, member in enumerate(members):
+        rows = inside[:, j]
+        if label[rows].all() or not label[rows].any():
+            raise BadInput(f"member {member}: the rows of its domain in a fold are of one class", column="role")
         try:
-            maps.append(make(x[:, j], label))
+            maps.append(make(x[rows, j], label[rows]))
         except BadInput as fault:
             raise BadInput(f"member {member}: {fault}") from fault
-    return Rule(kind="calibrated", scale=combiner.scale, maps=tuple(maps))
-
-
-def targets(label: Bools) -> F64:
-    """Platt's (1999) targets, (N+ + 1) / (N+ + 2) for a lens and 1 / (N- + 2) for another: finite slopes and weights where
-    a line separates the classes."""
-    n_pos, n_neg = int(label.sum()), int((~label).sum())
-    return np.where(label, (n_pos + 1) / (n_pos + 2), 1 / (n_neg + 2))
-
-
-def platt(x: F64, label: Bools) -> LogitMap:
-    """``slope x + offset`` by maximum likelihood with Platt's targets."""
-    target = targets(label)
-    centre, width = float(x.mean()), float(x.std()) or 1.0
-    u = (x - centre) / width
-
-    def loss(p: F64) -> tuple[float, F64]:
-        z = p[0] + p[1] * u
-        residual = _expit(z) - target
-        value = (np.logaddexp(0.0, z) - target * z).sum()
-        return float(value), np.array([residual.sum(), (residual * u).sum()])
-
-    found = minimize(
-        loss, [np.log(label.mean() / (1 - label.mean())), 1.0], jac=True, method="BFGS", options={"gtol": 1e-7}
-    )
-    offset, slope = (float(v) for v in found.x)
-    if not slope > 0:
-        raise BadInput(f"its logit does not rise with the label on the {len(x)} rows it is calibrated on")
-    return LogitMap(knots=((centre, offset),), slope=slope / width)
-
-
-def isotonic(x: F64, label: Bools) -> LogitMap:
-    """Centred isotonic regression on the logit.
-
-    Blocks of the pool-adjacent-violators algorithm become one knot each: the mean logit of the block, and the logit of
-    ``(k + 1/2) / (n + 1)`` for k lenses of n. Knots that this shrinkage brings out of order are pooled again.
-    """
-    order = np.argsort(x, kind="stable")
-    xs, ys = x[order], label[order].astype(float)
-    steps = IsotonicRegression(increasing=True).fit_transform(xs, ys)
-    _, block = np.unique(steps, return_inverse=True)
-    n, k = np.bincount(block).astype(float), np.bincount(block, ys)
-    at = np.bincount(block, xs) / n
-    while True:
-        p = (k + 0.5) / (n + 1)
-        wrong = np.flatnonzero((np.diff(p) <= 0) | (np.diff(at) <= 0))
-        if not len(wrong):
-            break
-        i = wrong[0]
-        at[i] = (at[i] * n[i] + at[i + 1] * n[i + 1]) / (n[i] + n[i + 1])
-        n[i], k[i] = n[i] + n[i + 1], k[i] + k[i + 1]
-        at, n, k = (np.delete(a, i + 1) for a in (at, n, k))
-    if len(p) < 2:
-        raise BadInput(f"its logit does not rise with the label on the {len(x)} rows it is calibrated on")
-    return LogitMap(knots=tuple(zip(at.tolist(), np.log(p / (1 - p)).tolist(), strict=True)))
+    return tuple(maps)
 
 
 def judged(logit: F64, plain: F64, label: Bools, cell: npt.ArrayLike, seed: int) -> dict[str, Any]:
@@ -287,8 +259,3 @@ def judged(logit: F64, plain: F64, label: Bools, cell: npt.ArrayLike, seed: int)
             **dict(zip(BOUNDS, percentiles(one[1:] - other[1:]), strict=True)),
         },
     }
-
-
-def _expit(z: F64) -> F64:
-    out: F64 = np.exp(-np.logaddexp(0.0, -z))
-    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def make(
     stamps: StampSource,
     settings: Settings,
     *,
+    log_odds: float | None = None,
     nside: int = 1024,
 ) -> Made:
     """Write the ensemble's files into ``folder``.
@@ -66,6 +67,7 @@ def make(
     networks : by key, at least the ensemble's members.
     rows : of the split table, those that have a stamp: galaxy_id, role, label, ra, dec (degrees). Only the roles
         ``select`` (drift) and ``calibrate`` (the rule; not for a mean) are looked at.
+    log_odds : ln(lenses / non-lenses) of the training sample (see ``ensemble_fit.fit``).
     nside : HEALPix cells of this nside stay together in a fold; that of the roles.
 
     Raises
@@ -79,12 +81,12 @@ def make(
     refuse_seen(on["galaxy_id"], {k: networks[k].seen for k in ensemble.members})
     on = on.with_columns(cell=pl.Series(cell_of(on["ra"].to_numpy(), on["dec"].to_numpy(), nside)))
     plain = EnsembleScorer(members, Rule(kind="mean"), precision="fp32", batch=settings.score_batch)
-    logits = score_members(plain, on["galaxy_id"], stamps).drop("logit", "score")
-    table = on.select("galaxy_id", "label", "cell").join(logits, on="galaxy_id", how="inner")
-    fitted = fit(ensemble.combiner, table, ensemble.members, seed=settings.seed)
-    drift = measure_drift(
-        members, fitted.rule, rows.filter(pl.col("role") == DRIFT_ROLE)["galaxy_id"], stamps, settings
-    )
+    logits = score_members(plain, on, stamps).drop("logit", "score")
+    domains = [specs[k].recipe.domain for k in ensemble.members]
+    columns = {c for d in domains if d is not None for c in d.columns} if ensemble.combiner.kind == "routed" else set()
+    table = on.select("galaxy_id", "label", "cell", *sorted(columns)).join(logits, on="galaxy_id", how="inner")
+    fitted = fit(ensemble.combiner, table, ensemble.members, seed=settings.seed, domains=domains, log_odds=log_odds)
+    drift = measure_drift(members, fitted.rule, rows.filter(pl.col("role") == DRIFT_ROLE), stamps, settings)
     digests = {k: networks[k].digest for k in ensemble.members}
     spec = ensemble_disk.save(folder, ensemble, digests, specs, fitted.rule, drift, fitted.facts)
     return Made(
@@ -98,19 +100,15 @@ def make(
 
 
 def measure_drift(
-    members: Sequence[Member], rule: Rule, galaxy_ids: Iterable[str], stamps: StampSource, settings: Settings
+    members: Sequence[Member], rule: Rule, rows: pl.DataFrame, stamps: StampSource, settings: Settings
 ) -> float | None:
-    """Largest |logit(bf16) - logit(fp32)| of the combined logit over at most ``drift_stamps`` of these galaxies;
-    ``None`` where the processor has no bfloat16 or there are no galaxies."""
-    ids = sorted(galaxy_ids)
-    if not bf16_supported() or not ids:
+    """Largest |logit(bf16) - logit(fp32)| of the combined logit over at most ``drift_stamps`` of these rows; ``None`` where
+    the processor has no bfloat16 or there are no rows."""
+    if not bf16_supported() or not rows.height:
         return None
-    few = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), settings.drift_stamps)).astype(int))
+    few = np.unique(np.linspace(0, rows.height - 1, min(rows.height, settings.drift_stamps)).astype(int))
+    part = rows.sort("galaxy_id")[few]
     exact = EnsembleScorer(members, rule, precision="fp32", batch=settings.score_batch)
     quick = EnsembleScorer(members, rule, precision="bf16", drift=0.0, batch=settings.score_batch)
-    worst = 0.0
-    for start in range(0, len(few), settings.score_batch):
-        part = [ids[i] for i in few[start : start + settings.score_batch]]
-        images, valid = stamps.images(part), stamps.invvar(part) > 0
-        worst = max(worst, float(np.abs(exact.score(images, valid) - quick.score(images, valid)).max()))
-    return worst
+    a, b = (score_members(scorer, part, stamps)["logit"].to_numpy() for scorer in (exact, quick))
+    return float(np.abs(a - b).max())

@@ -10,6 +10,7 @@ bfloat16 is judged by is that of the combined logit.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -20,7 +21,16 @@ from lens_assets.science.cutouts.normalise import NormalisationSpec
 from lens_assets.science.detectors.dataset import StampSource
 from lens_assets.science.detectors.ensemble_combine import Rule
 from lens_assets.science.detectors.networks import LensNet
-from lens_assets.science.detectors.score import F32, Mask, Scorer, bf16_supported, prepared, probability
+from lens_assets.science.detectors.score import (
+    F32,
+    Batch,
+    Mask,
+    Scorer,
+    bf16_supported,
+    prepared,
+    probability,
+    stamps_in_chunks,
+)
 from lens_assets.science.errors import BadInput
 
 
@@ -70,26 +80,46 @@ class EnsembleScorer(Scorer):
             )
             for m in members
         ]  # fmt: skip
+        self.device = self._members[0].device
 
     @property
     def n_features(self) -> int:
         """Length of a feature vector: the sum of the members'."""
         return sum(m.n_features for m in self._members)
 
-    def member_stream(self, batches: Iterable[tuple[F32, Mask | None]]) -> Iterator[tuple[F32, F32]]:
-        """Features (n, f) and the members' logits (n, members) of each batch in turn."""
-        common = (tuple(prepared(i, v, spec) for spec in self.normalisations) for i, v in batches)
-        copies = itertools.tee(common, len(self._members))  # holds what one member has read and another has not
+    @property
+    def conditions(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Columns of the split table that the rule looks at."""
+        return self.rule.conditions
+
+    def features(self, images: F32, valid: Mask | None = None) -> F32:
+        """Penultimate features (n, f) of raw stamps, the members' side by side."""
+        return next(self.member_stream([(images, valid)]))[0]
+
+    def member_stream(self, batches: Iterable[Batch]) -> Iterator[tuple[F32, F32, pl.DataFrame | None]]:
+        """Features (n, f), the members' logits (n, members) and the conditions of each batch in turn."""
+        waiting: deque[pl.DataFrame | None] = deque()
+
+        def common() -> Iterator[tuple[F32, ...]]:
+            for batch in batches:
+                waiting.append(batch[2] if len(batch) == 3 else None)
+                yield tuple(prepared(batch[0], batch[1], spec) for spec in self.normalisations)
+
+        copies = itertools.tee(common(), len(self._members))  # holds what one member has read and another has not
         runs = [
             member.outputs(_pick(copy, which))
             for member, copy, which in zip(self._members, copies, self._which, strict=True)
         ]
         for outputs in zip(*runs, strict=True):
-            yield np.concatenate([o[:, :-1] for o in outputs], 1), np.stack([o[:, -1] for o in outputs], 1)
+            yield (
+                np.concatenate([o[:, :-1] for o in outputs], 1),
+                np.stack([o[:, -1] for o in outputs], 1),
+                waiting.popleft(),
+            )
 
-    def _stream(self, batches: Iterable[tuple[F32, Mask | None]]) -> Iterator[F32]:
-        for features, logits in self.member_stream(batches):
-            yield np.concatenate([features, self.rule(logits)[:, None]], 1)
+    def _stream(self, batches: Iterable[Batch]) -> Iterator[F32]:
+        for features, logits, conditions in self.member_stream(batches):
+            yield np.concatenate([features, self.rule(logits, conditions)[:, None]], 1)
 
 
 def _pick(batches: Iterable[tuple[F32, ...]], which: int) -> Iterator[F32]:
@@ -97,18 +127,14 @@ def _pick(batches: Iterable[tuple[F32, ...]], which: int) -> Iterator[F32]:
 
 
 def score_members(
-    scorer: EnsembleScorer, galaxy_ids: Iterable[str], stamps: StampSource, chunk: int = 256
+    scorer: EnsembleScorer, galaxies: pl.DataFrame, stamps: StampSource, chunk: int = 256
 ) -> pl.DataFrame:
     """galaxy_id, logit, score as :func:`~lens_assets.science.detectors.score.score_rows` gives them, and one column of
     logits a member, named by its key; in one pass."""
-    ids = sorted(galaxy_ids)
-    if len(set(ids)) != len(ids):
-        raise BadInput("a galaxy is to be scored twice", column="galaxy_id")
-    parts = [ids[i : i + chunk] for i in range(0, len(ids), chunk)]
-    stream = ((stamps.images(part), stamps.invvar(part) > 0) for part in parts)
-    none = np.empty((0, len(scorer.member_keys)), np.float32)
-    logits = np.concatenate([none, *(found for _, found in scorer.member_stream(stream))])
-    logit = scorer.rule(logits)
+    ids, stream = stamps_in_chunks(scorer, galaxies, stamps, chunk)
+    parts = [(logits, scorer.rule(logits, conditions)) for _, logits, conditions in scorer.member_stream(stream)]
+    logits = np.concatenate([np.empty((0, len(scorer.member_keys)), np.float32), *(found for found, _ in parts)])
+    logit = np.concatenate([np.empty(0, np.float32), *(combined for _, combined in parts)])
     return pl.DataFrame(
         {"galaxy_id": ids, "logit": logit, "score": probability(logit)},
         schema={"galaxy_id": pl.String, "logit": pl.Float32, "score": pl.Float32},

@@ -31,16 +31,18 @@ class _Part(BaseModel):
 class Combiner(_Part):
     """How the logits of the members become one."""
 
-    kind: Literal["mean", "calibrated", "stacked"]
+    kind: Literal["mean", "calibrated", "routed", "stacked"]
     """``mean``: nothing is fitted. ``calibrated``: each member's logit through its own monotone map, then the mean.
-    ``stacked``: a logistic regression on the members' logits."""
+    ``routed``: the same with each map fitted in the domain of the member's recipe, and for each stamp the mean of the
+    members whose domain it lies in (a member without a domain is asked everywhere). ``stacked``: a
+    logistic regression on the members' logits."""
     scale: Literal["logit", "probability"] = "logit"
-    """What ``mean`` and ``calibrated`` average. ``logit`` is the normalised geometric mean of the odds (Hinton 2002,
+    """What is averaged; no matter for ``stacked``. ``logit`` is the normalised geometric mean of the odds (Hinton 2002,
     doi:10.1162/089976602760128018): it keeps apart the scores that decide at low false-positive rates, where the
     probabilities of confident members all lie at 1 and a mean of them hears the loudest member only. ``probability``
     is what the published search averaged (Inchausti et al. 2025)."""
     map: Literal["platt", "isotonic"] = "platt"
-    """The map of ``calibrated``; see ``ensemble_combine``."""
+    """The map of ``calibrated`` and ``routed``; see ``ensemble_combine``."""
     min_positives: int = Field(default=10, ge=3)
     """Fewest lenses of the role ``calibrate`` to fit anything on."""
     fallback: Literal["refuse", "mean"] = "refuse"

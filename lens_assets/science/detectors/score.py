@@ -33,10 +33,16 @@ F32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 BATCH = 64
 SCORE_COLUMNS = ("galaxy_id", "logit", "score")
+_ID = {"galaxy_id": pl.String}
+Batch = tuple[F32, Mask | None] | tuple[F32, Mask | None, pl.DataFrame | None]
+"""Raw stamps, their valid pixels, and the conditions they were taken under where the detector asks for them."""
 
 
 class Scorer:
     """A frozen detector.
+
+    ``conditions`` names the columns of the split table (PSF, depth ...) that its score depends on besides the stamp; a
+    network looks at none.
 
     Parameters
     ----------
@@ -47,6 +53,8 @@ class Scorer:
     drift : largest |logit(bf16) - logit(fp32)|, as measured at training; ``None`` where it was not.
     device : where the network runs; the GPU where there is one.
     """
+
+    conditions: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -85,21 +93,23 @@ class Scorer:
         """Length of a feature vector."""
         return self._net.n_features
 
-    def score(self, images: F32, valid: Mask | None = None) -> F32:
-        """Logits (n,) of raw stamps (n, 3, h, w), nanomaggies per pixel; ``valid`` is ``invvar > 0``."""
-        return next(self.score_stream([(images, valid)]))
+    def score(self, images: F32, valid: Mask | None = None, conditions: pl.DataFrame | None = None) -> F32:
+        """Logits (n,) of raw stamps (n, 3, h, w), nanomaggies per pixel; ``valid`` is ``invvar > 0``, ``conditions`` one
+        row a stamp (see :func:`conditions_of`)."""
+        return next(self.score_stream([(images, valid, conditions)]))
 
     def features(self, images: F32, valid: Mask | None = None) -> F32:
         """Penultimate features (n, f) of raw stamps."""
         return next(self._stream([(images, valid)]))[:, :-1]
 
-    def score_stream(self, batches: Iterable[tuple[F32, Mask | None]]) -> Iterator[F32]:
-        """Logits of each batch of (images, valid) in turn; small batches are put together, so they cost no more."""
+    def score_stream(self, batches: Iterable[Batch]) -> Iterator[F32]:
+        """Logits of each batch of (images, valid) or (images, valid, conditions) in turn; small batches are put together, so
+        they cost no more."""
         for outputs in self._stream(batches):
             yield outputs[:, -1].copy()
 
-    def _stream(self, batches: Iterable[tuple[F32, Mask | None]]) -> Iterator[F32]:
-        return self.outputs(prepared(images, valid, self.normalisation) for images, valid in batches)
+    def _stream(self, batches: Iterable[Batch]) -> Iterator[F32]:
+        return self.outputs(prepared(batch[0], batch[1], self.normalisation) for batch in batches)
 
     def outputs(self, batches: Iterable[F32]) -> Iterator[F32]:
         """Features and, last, the logit (n, f + 1) of each batch in turn of whole stamps that are normalised already."""
@@ -142,17 +152,46 @@ class Scorer:
         return out
 
 
-def score_rows(scorer: Scorer, galaxy_ids: Iterable[str], stamps: StampSource, chunk: int = 256) -> pl.DataFrame:
-    """galaxy_id, logit, score of these galaxies, sorted by id; one row for each, or an error."""
-    ids = sorted(galaxy_ids)
+def conditions_of(frame: pl.DataFrame, scorer: Scorer) -> pl.DataFrame | None:
+    """The conditions a detector asks for, row by row of ``frame``; ``None`` where it asks for none."""
+    for column in scorer.conditions:
+        if column not in frame.columns:
+            raise BadInput(f"detector {scorer.key!r} scores by this condition, which is not known here", column=column)
+    return frame.select(scorer.conditions) if scorer.conditions else None
+
+
+def stamps_in_chunks(
+    scorer: Scorer, rows: pl.DataFrame, stamps: StampSource, chunk: int = 256
+) -> tuple[list[str], Iterator[Batch]]:
+    """The ids of ``rows`` (galaxy_id and what the detector asks for), sorted, and their stamps in chunks of that order."""
+    rows = rows.sort("galaxy_id")
+    ids: list[str] = rows["galaxy_id"].to_list()
     if len(set(ids)) != len(ids):
         raise BadInput("a galaxy is to be scored twice", column="galaxy_id")
-    parts = [ids[i : i + chunk] for i in range(0, len(ids), chunk)]
-    stream = ((stamps.images(part), stamps.invvar(part) > 0) for part in parts)
+    conditions = conditions_of(rows, scorer)
+
+    def stream() -> Iterator[Batch]:
+        for i in range(0, len(ids), chunk):
+            part = ids[i : i + chunk]
+            of_part = None if conditions is None else conditions[i : i + chunk]
+            yield stamps.images(part), stamps.invvar(part) > 0, of_part
+
+    return ids, stream()
+
+
+def score_rows(
+    scorer: Scorer, galaxies: Iterable[str] | pl.DataFrame, stamps: StampSource, chunk: int = 256
+) -> pl.DataFrame:
+    """galaxy_id, logit, score of these galaxies, sorted by id; one row for each, or an error.
+
+    ``galaxies`` : ids, or a frame with galaxy_id and the conditions that the detector asks for.
+    """
+    rows = galaxies if isinstance(galaxies, pl.DataFrame) else pl.DataFrame({"galaxy_id": list(galaxies)}, schema=_ID)
+    ids, stream = stamps_in_chunks(scorer, rows, stamps, chunk)
     logit = np.concatenate([np.empty(0, np.float32), *scorer.score_stream(stream)])
     return pl.DataFrame(
         {"galaxy_id": ids, "logit": logit, "score": probability(logit)},
-        schema={"galaxy_id": pl.String, "logit": pl.Float32, "score": pl.Float32},
+        schema={**_ID, "logit": pl.Float32, "score": pl.Float32},
     )
 
 

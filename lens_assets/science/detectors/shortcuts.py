@@ -35,7 +35,7 @@ from lens_assets.science.columns.gates import DETECTOR_GATES
 from lens_assets.science.cutouts.normalise import normalise
 from lens_assets.science.detectors import probes
 from lens_assets.science.detectors.dataset import StampSource
-from lens_assets.science.detectors.score import Scorer, probability
+from lens_assets.science.detectors.score import Scorer, conditions_of, probability
 from lens_assets.science.detectors.settings import GateSettings
 from lens_assets.science.hashing import generator
 from lens_assets.science.realism import adversarial
@@ -243,8 +243,9 @@ def score_gates(
     sample: pl.DataFrame, stamps: StampSource, scorer: Scorer, s: GateSettings, realism: RealismSettings
 ) -> list[Gate]:
     """Mean scores of the frozen detector on stamps that must not look like lenses to it."""
-    hosts = _stamp_set(_few(sample.filter((pl.col("role") == "host") & (pl.col("label") == 0)), s, "hosts"), stamps)
-    lenses = _stamp_set(_few(held_out_lenses(sample), s, "held-out"), stamps)
+    host_rows = _few(sample.filter((pl.col("role") == "host") & (pl.col("label") == 0)), s, "hosts")
+    lens_rows = _few(held_out_lenses(sample), s, "held-out")
+    hosts, lenses = _stamp_set(host_rows, stamps), _stamp_set(lens_rows, stamps)
     identity = ("gates", s.seed)
     out = []
     for stamp_set, run in (
@@ -254,9 +255,10 @@ def score_gates(
         (hosts, _one_band),
     ):
         seen = stamp_set.invvar > 0
+        told = conditions_of(lens_rows if stamp_set is lenses else host_rows, scorer)
 
-        def score(images: F32, seen: npt.NDArray[np.bool_] = seen) -> F32:
-            return probability(scorer.score(images, seen))
+        def score(images: F32, seen: npt.NDArray[np.bool_] = seen, told: pl.DataFrame | None = told) -> F32:
+            return probability(scorer.score(images, seen, told))
 
         before = float(score(stamp_set.images).mean()) if len(stamp_set) else NAN
         out.append(

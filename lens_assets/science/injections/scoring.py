@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from lens_assets.science.columns.injections import INJECTION_BATCH
 from lens_assets.science.columns.scoring import INJECTION_GATES, INJECTION_SCORES
 from lens_assets.science.completeness.detectability import GateSettings, gate_statistic
-from lens_assets.science.detectors.score import Scorer, probability
+from lens_assets.science.detectors.score import Batch, Scorer, conditions_of, probability
 from lens_assets.science.injections.batch import StampSource, inject
 from lens_assets.science.injections.settings import Settings
 from lens_assets.science.injections.truth import truth_of
@@ -51,11 +50,13 @@ def score_injections(
     """The ``injection_scores`` table: one row an injection, in one pass and without keeping stamps."""
     rows = plan.sort("injection_id")
     ids: list[str] = []
+    conditions = conditions_of(rows, scorer)  # an injection is seen under its host's
 
-    def stream() -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
+    def stream() -> Iterator[Batch]:
         for chunk in inject(rows, stamps, settings, variant):
+            of_chunk = None if conditions is None else conditions[len(ids) : len(ids) + len(chunk.ids)]
             ids.extend(chunk.ids)
-            yield chunk.images, chunk.invvar > 0
+            yield chunk.images, chunk.invvar > 0, of_chunk
 
     logits = [np.empty(0, np.float32), *scorer.score_stream(stream())]
     logit = np.concatenate(logits)
