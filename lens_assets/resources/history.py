@@ -1,13 +1,14 @@
 """Dagster's history (runs, events, schedules) on SQLite, without the second that a run costs there.
 
 The same files in the same places as Dagster's own storage (``DagsterSqliteStorage``), readable by it and by ``dagster`` of any
-process, so the class can be named in ``dagster.yaml`` and taken out again on an existing home. Three things are cheaper:
+process, so the class can be named in ``dagster.yaml`` and taken out again on an existing home. Four things are cheaper:
 
 - a run's database is a copy of an empty one; Dagster makes each with some fifty statements and a migration tool (half a second);
 - connections stay open (the last few run databases, the index): SQLite writes its log back into the database, with two flushes of
   the disk, whenever the last connection closes, which with Dagster's own is after every event;
 - ``synchronous=NORMAL``: SQLite's advice for its write-ahead log. Nothing can be torn; after a *power cut* the last events of a run
-  may be missing. What counts is in the artefact store, which flushes, and is recognised when the run is repeated.
+  may be missing. What counts is in the artefact store, which flushes, and is recognised when the run is repeated;
+- the keys of an axis are read again only when the database changed: a tick of the automation asks some three thousand times.
 
 Nothing else is changed: who may write when is still SQLite's business, with the same patience (30 s).
 """
@@ -20,7 +21,7 @@ import shutil
 import sqlite3
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class EventLog(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         self._engines: OrderedDict[str, db.Engine] = OrderedDict()
+        self._keys: dict[str, tuple[tuple[int, int], list[str]]] = {}
         super().__init__(base_dir, inst_data)
 
     @contextlib.contextmanager
@@ -76,6 +78,27 @@ class EventLog(SqliteEventLogStorage):
                 self._engines.pop(old).dispose()
             with self._engines[shard].connect() as connection, connection.begin():
                 yield connection
+
+    def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
+        """The keys of an axis, in the order they were added."""
+        with self.index_connection() as connection:
+            # of one connection, this number changes when any other one, of any process, has committed
+            changes = connection.execute(db.text("PRAGMA data_version")).scalar()
+            version = (id(connection.connection.dbapi_connection), int(changes))
+        known = self._keys.get(partitions_def_name)
+        if known is None or known[0] != version:
+            known = self._keys[partitions_def_name] = (version, [*super().get_dynamic_partitions(partitions_def_name)])
+        return [*known[1]]
+
+    def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
+        """Add keys to an axis."""
+        super().add_dynamic_partitions(partitions_def_name, partition_keys)
+        self._keys.pop(partitions_def_name, None)
+
+    def delete_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> None:
+        """Remove a key of an axis."""
+        super().delete_dynamic_partition(partitions_def_name, partition_key)
+        self._keys.pop(partitions_def_name, None)
 
     def _empty(self) -> Path:
         """An empty run database of this version of Dagster, made by Dagster; not called ``.db``, or it would be a run."""

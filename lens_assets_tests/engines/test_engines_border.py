@@ -6,13 +6,13 @@ import polars as pl
 import pytest
 
 from lens_assets.assets import lenses, negatives, surveys
-from lens_assets.automation.sensors import synchronise
+from lens_assets.automation.sensors import synchronise, tick
 from lens_assets.checks.negatives import borders_read
 from lens_assets.resources.artefacts import ArtefactIOManager
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.columns.lenses import LENS_REGISTRY
 from lens_assets.science.engines.beside import borders_beside, outdated, surroundings
-from lens_assets.science.engines.kernels import make_tile, run_tile
+from lens_assets.science.engines.kernels import KERNELS, make_tile, run_tile
 from lens_assets.science.engines.local import in_process, in_processes
 from lens_assets.science.engines.place import Place
 from lens_assets.science.engines.report import complete
@@ -28,6 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Parameter `include_sources` of function `AssetSelection.all`"),
     pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning"),
 ]
+SURROUNDINGS_KEY = dg.AssetKey("surroundings")
 CORNERS = {"four tiles": (155.0, 5.0), "RA 0": (0.0, 5.0), "the equator": (10.0, 0.0), "near the pole": (90.0, -85.0)}
 
 
@@ -189,6 +190,20 @@ def test_a_tile_that_is_no_longer_in_the_release_is_beside_nobody(survey, tmp_pa
     assert not make_tile("negative_pool", keys[0], place).reused
 
 
+def test_an_empty_tile_passes_through_all_kernels_and_is_beside_nobody_in_particular(survey, tmp_path):
+    place, tiles, *_ = survey
+    keys = list(tiles)
+    tile = tile_of(tiles[keys[0]])
+    write_sweep(tmp_path / "release" / tile.path, tiles[keys[0]][:0], {})
+    for asset in KERNELS:
+        reports = complete(asset, keys, in_process(asset, keys, place))
+        assert [r.error for r in reports] == [None] * len(keys)
+        assert reports[0].rows == 0
+    lost = Store(place.store).get("negative_pool", keys[0]).read("attrition")
+    assert lost["n_in"].sum() == 0
+    assert Store(place.store).get("negative_pool", keys[1]).facts["beside"] == [k for k in keys if k != keys[1]]
+
+
 def tile_of(rows) -> Tile:
     return tile_at(float(rows["RA"][0]), float(rows["DEC"][0]))
 
@@ -290,3 +305,20 @@ def test_a_border_that_came_out_the_same_renews_no_pool_and_a_withdrawn_tile_ren
     synchronise("tile", here.workspace, here.instance)
     assert here.until_rest() == [{"negative_pool": {"000p000"}}]
     assert here.workspace.store().get("negative_pool", "000p000").facts["beside"] == []
+
+
+def test_the_sensor_that_withdraws_a_tile_tells_those_beside_it_what_they_have_now(home):
+    here, tiles = home
+    here.until_rest()
+
+    def look(cursor):
+        context = dg.build_sensor_context(instance=here.instance, cursor=cursor)
+        return tick("tile", context, here.workspace)
+
+    cursor = look(None).cursor  # nothing was looked at before: all is told
+    (here.root / "release" / tile_of(tiles["000p005"]).path).unlink()
+    gone = look(look(cursor).cursor)
+    told = {e.partition: e.tags["dagster/data_version"] for e in gone.asset_events if e.asset_key == SURROUNDINGS_KEY}
+    store = here.workspace.store()
+    assert told == {"000p000": surroundings(store, "000p000", ["000p000", "020p000"])}
+    assert told["000p000"] != surroundings(store, "000p000", ["000p000", "000p005", "020p000"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from lens_assets.cli.home import REPOSITORY
 from lens_assets.resources.history import OPEN_RUNS, EventLog, Runs
@@ -124,3 +125,22 @@ def test_a_run_costs_a_fraction_of_what_it_costs_with_dagsters_own_storage(home)
     with dagsters_own(home) as instance:
         theirs = min(processor_seconds(instance, k) for k in keys[5:10])
     assert mine < 0.6 * theirs
+
+
+def test_the_keys_of_an_axis_are_read_once_and_again_when_this_or_another_storage_changed_them(home, monkeypatch):
+    read, plain = [], SqlEventLogStorage.get_dynamic_partitions
+    monkeypatch.setattr(
+        SqlEventLogStorage, "get_dynamic_partitions", lambda self, name: (read.append(name), plain(self, name))[1]
+    )
+    with dg.DagsterInstance.from_config(str(home)) as one, dg.DagsterInstance.from_config(str(home)) as other:
+        one.add_dynamic_partitions("tile", ["b", "a"])
+        assert [list(one.get_dynamic_partitions("tile")) for _ in range(5)] == [["b", "a"]] * 5
+        assert len(read) == 1
+        other.add_dynamic_partitions("tile", ["c"])
+        assert one.get_dynamic_partitions("tile") == ["b", "a", "c"]
+        one.delete_dynamic_partition("tile", "a")
+        assert one.get_dynamic_partitions("tile") == other.get_dynamic_partitions("tile") == ["b", "c"]
+        other.delete_dynamic_partition("tile", "b")
+        one.get_dynamic_partitions("tile").append("not a key")
+        assert one.get_dynamic_partitions("tile") == ["c"]
+        assert one.get_dynamic_partitions("channel") == []
