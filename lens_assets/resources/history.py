@@ -83,7 +83,7 @@ class EventLog(SqliteEventLogStorage):
         """The keys of an axis, in the order they were added."""
         with self.index_connection() as connection:
             # of one connection, this number changes when any other one, of any process, has committed
-            changes = connection.execute(db.text("PRAGMA data_version")).scalar()
+            changes = connection.execute(db.text("PRAGMA data_version")).scalar_one()
             version = (id(connection.connection.dbapi_connection), int(changes))
         known = self._keys.get(partitions_def_name)
         if known is None or known[0] != version:
