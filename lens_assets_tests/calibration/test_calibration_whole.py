@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from lens_assets.science.calibration.calibrate import Calibration, calibrate
-from lens_assets.science.calibration.hosts import core_properties, like_lenses
+from lens_assets.science.calibration.hosts import core_properties, early_types, like_lenses
 from lens_assets.science.calibration.judge import TOGETHER
 from lens_assets.science.calibration.lenses import calibration_lenses, check_halves, half_of
 from lens_assets.science.calibration.model import BROAD, prior_of
@@ -140,6 +140,9 @@ def test_the_fitted_set_is_a_set_of_priors_like_any_other(found: Calibration) ->
     assert PriorSet.model_validate(json.loads(text)).digest == found.priors.digest
     assert found.priors.name == "calibrated"
     assert found.priors.sersic_n == prior_set("population").sersic_n
+    clumpy = found.parameters.filter(pl.col("parameter") == "clumpy")["fitted_value"][0]
+    assert found.priors.families["clumpy"] == pytest.approx(clumpy, abs=1e-5)
+    assert set(found.priors.families) == {"sersic", "clumpy"}
 
 
 def test_no_lens_fits_and_judges(found: Calibration) -> None:
@@ -212,6 +215,16 @@ def test_hosts_are_thinned_towards_lens_galaxies() -> None:
     assert set(frames[0].filter(pl.Series(match.keep))["galaxy_id"]) == set(
         frames[0][order].filter(pl.Series(again.keep))["galaxy_id"]
     )
+
+
+def test_only_early_types_may_be_hosts_of_a_calibration() -> None:
+    rng = np.random.default_rng(0)
+    ids = [f"10002-1-{i}" for i in range(4)]
+    sample = galaxies(ids, rng).with_columns(
+        type=pl.Series(["DEV", "SER", "SER", "EXP"]), sersic=pl.Series([4.0, 3.0, 1.0, 1.0])
+    )
+    kept = early_types(sample.select("galaxy_id")[::-1], sample)
+    assert sorted(kept["galaxy_id"].to_list()) == ids[:2]
 
 
 def test_the_core_of_a_lens_galaxy_does_not_see_its_arcs() -> None:

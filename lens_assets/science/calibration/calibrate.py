@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_assets.science.calibration.fit import ALL, NUISANCES, Problem, Solution, begin_at
-from lens_assets.science.calibration.hosts import HostMatch, core_properties, like_lenses
+from lens_assets.science.calibration.hosts import HostMatch, core_properties, early_types, like_lenses
 from lens_assets.science.calibration.judge import judge
 from lens_assets.science.calibration.lenses import FIT, JUDGE, Lenses, check_halves
 from lens_assets.science.calibration.model import BROAD, PARAMETERS, prior_of, start_of
@@ -136,6 +136,8 @@ def _hosts(
     sample: pl.DataFrame, lenses: pl.DataFrame, stamps: StampSource, injections: InjectionSettings, settings: Settings
 ) -> tuple[pl.DataFrame, HostMatch]:
     hosts = proposal_hosts(sample, injections)
+    if settings.early_hosts:
+        hosts = early_types(hosts, sample)
     rows = hosts.select("galaxy_id").join(sample, on="galaxy_id", how="left", maintain_order="left")
     cores = [core_properties(stamps.images(f["galaxy_id"].to_list())) for f in (rows, lenses)]
     match = like_lenses(rows, cores[0], lenses, cores[1], settings)

@@ -78,8 +78,15 @@ def start_of(base: PriorSet) -> dict[str, float]:
         "rho": base.colour_correlation,
         "beta_hi": float(base.beta.ppf(np.array([1.0 - 1e-9]))[0]),
         "clump_mean": float(np.mean(fraction)),
+        "clumpy": _clumpy_share(base),
     }
     return {p.name: float(np.clip(out[p.name], p.lo, p.hi)) for p in PARAMETERS}
+
+
+def _clumpy_share(base: PriorSet) -> float:
+    """Share of clumpy sources among smooth and clumpy ones; the first proposal's where the set has no mixture."""
+    clumpy, smooth = (base.families.get(f, 0.0) for f in ("clumpy", "sersic"))
+    return clumpy / (clumpy + smooth) if clumpy + smooth > 0 else BROAD["clumpy"]
 
 
 def prior_of(values: Mapping[str, float], base: PriorSet, name: str, reference: str) -> PriorSet:
@@ -111,6 +118,7 @@ def prior_of(values: Mapping[str, float], base: PriorSet, name: str, reference: 
             ),
             "beta": Area(kind="area", lo=0.0, hi=v["beta_hi"]),
             "clumps": clumps,
+            "families": {"sersic": round(1 - v["clumpy"], 12), "clumpy": v["clumpy"]},
         }
     )
 

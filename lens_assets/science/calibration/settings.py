@@ -24,6 +24,7 @@ class Settings(BaseModel):
     strength: float = Field(0.25, ge=0, description="pull towards the base set, per (parameter / its scale)^2")
     bootstrap_draws: int = Field(200, ge=20)
     wings: tuple[float, ...] = Field((2.5, 3.5, 4.5), description="Moffat beta of the proposals: the brackets")
-    host_share: float = Field(0.25, gt=0, le=1, description="least share of the hosts kept when they are thinned")
+    early_hosts: bool = Field(True, description="hosts are early types by the catalogue, as deflectors are")
+    host_share: float = Field(0.5, gt=0, le=1, description="least share of the hosts kept when they are thinned")
     min_hosts: int = Field(40, ge=5, description="fewer hosts like lens galaxies: those most like them are taken")
     seed: int = 20261123

@@ -20,7 +20,7 @@ from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.hashing import galaxy_key, mix64, seed_of
 from lens_assets.science.injections.settings import Settings
 
-HostSet = Literal["random", "matched", "calibrated"]
+HostSet = Literal["random", "matched"]
 
 MATCHED_SERSIC = 2.5
 MATCHED_GR = (1.17, 1.87)
