@@ -18,6 +18,7 @@ from lens_assets.science.calibration.sample import FAMILIES, campaign, proposal_
 from lens_assets.science.calibration.settings import Settings
 from lens_assets.science.errors import BadInput
 from lens_assets.science.injections.batch import inject, plan_batch
+from lens_assets.science.injections.hosts import choose_hosts
 from lens_assets.science.injections.priors import PriorSet, prior_set
 from lens_assets.science.injections.settings import Settings as Injections
 from lens_assets.science.injections.variants import Variant
@@ -225,6 +226,8 @@ def test_only_early_types_may_be_hosts_of_a_calibration() -> None:
     )
     kept = early_types(sample.select("galaxy_id")[::-1], sample)
     assert sorted(kept["galaxy_id"].to_list()) == ids[:2]
+    with pytest.raises(BadInput, match="chosen by a calibration"):
+        choose_hosts(sample.with_columns(label=0, split=pl.lit("test"), role=pl.lit("host")), INJECTIONS, "calibrated")
 
 
 def test_the_core_of_a_lens_galaxy_does_not_see_its_arcs() -> None:

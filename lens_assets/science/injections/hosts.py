@@ -20,7 +20,7 @@ from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.hashing import galaxy_key, mix64, seed_of
 from lens_assets.science.injections.settings import Settings
 
-HostSet = Literal["random", "matched"]
+HostSet = Literal["random", "matched", "calibrated"]
 
 MATCHED_SERSIC = 2.5
 MATCHED_GR = (1.17, 1.87)
@@ -63,8 +63,10 @@ def choose_hosts(sample: pl.DataFrame, settings: Settings, host_set: HostSet = "
     """Hosts among the rows of the split sample (positives and negatives with ``split``, ``role`` and ``label``).
 
     Rows of other roles and lenses are counted out. Raises :class:`BadInput` if a row of the training split, or a galaxy
-    that also has one, carries the host role.
+    that also has one, carries the host role, and for ``calibrated``, which :func:`like_lenses` makes of the random ones.
     """
+    if host_set == "calibrated":
+        raise BadInput("calibrated hosts are chosen by a calibration, from the random ones", column="host_set")
     rejections = Rejections()
     n_in = sample.height
     training = sample.filter((pl.col("split") == "train") | (pl.col("role") == "train"))
