@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 HOME_DIR ?= .lens_assets
 export LENS_ASSETS_HOME := $(abspath $(HOME_DIR))
 
-.PHONY: help setup demo test test-slow ui bench lint lock docs clean distclean
+.PHONY: help setup demo test test-slow ui closure bench lint lock docs clean distclean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -32,6 +32,9 @@ test-slow: setup  ## the slow suites: kill -9 of a whole demo, large catalogues,
 
 ui: setup  ## Dagster and MLflow user interfaces on localhost
 	$(BIN)/lens-assets ui $(ARGS)
+
+closure: setup  ## does the published interval hold the truth: thousands of true lenses, figure and numbers
+	$(BIN)/lens-assets closure $(ARGS)
 
 bench: setup  ## every benchmark, ratios against a named reference, as JSON lines in bench/
 	$(BIN)/lens-assets bench all --json $(ARGS)

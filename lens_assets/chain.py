@@ -56,7 +56,7 @@ STEPS = (
     Step("quality of the stamps, gate, hosts", None, ("cutout_quality", "detectability", "injection_hosts")),
     Step("training networks", "network", ("network",)),
     Step(
-        "making and evaluating detectors", "detector", ("detector", "detector_scores", "evaluation", "detector_gates")
+        "making and evaluating detectors", "detector", ("detector", "detector_scores", "evaluation", "detector_gates", "anchors")
     ),
     Step("comparing detectors", None, ("detector_comparison",)),
     Step("fitting the priors to held-out lenses", None, ("prior_calibration",), _calibrates),
@@ -64,8 +64,11 @@ STEPS = (
     Step("scoring injections", "surface", ("injection_scores",)),
     Step("judging realism", "surface", ("realism",)),
     Step("completeness and closure", "surface", ("completeness_surface", "closure")),
-    Step("releasing", None, ("release",)),
+    Step("comparing surfaces, releasing", None, ("sensitivity", "release")),
 )
+
+ON_REQUEST = (Step("closure experiment", "surface", ("closure_experiment",)),)
+"""Steps that a chain takes only when it is asked for one of their assets: minutes of work that no other step needs."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ def run_chain(
 ) -> Iterator[Progress]:
     """Materialise everything, step by step; yields after every run. Raises :class:`ChainFailed` at the first failure.
 
-    ``announce`` is called when a run starts; ``only`` limits the chain to steps that make one of these assets.
+    ``announce`` is called when a run starts; ``only`` limits the chain to steps that make one of these assets, and is the
+    one way to those of :data:`ON_REQUEST`.
     """
     end_dead_runs(instance)
     wait_until_settled(workspace.catalogue_folder)
@@ -142,7 +146,7 @@ def run_chain(
     profile = workspace.profile()
     job = _placed(defs, workspace).resolve_implicit_global_asset_job_def()
     tags = {HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
-    for step in STEPS:
+    for step in (*STEPS, *(ON_REQUEST if only else ())):
         if (only and not set(only) & set(step.assets)) or not step.wanted(profile):
             continue
         keys = partitions_of(step.axis, profile, instance)

@@ -262,7 +262,12 @@ class SelectionFunction:
         if model:
             point = self._point(threshold)
             if point not in self.models:
-                raise ValueError(f"this release holds no continuous model at {point!r}; it has {sorted(self.models)}")
+                why = self.header.get("models_refused", {}).get(point)
+                raise ValueError(
+                    f"the continuous model at {point!r} was refused: {why}; take the table"
+                    if why
+                    else f"this release holds no continuous model at {point!r}; it has {sorted(self.models)}"
+                )
             inside = code == 0
             for column in (value, lo, hi):
                 column[~inside] = np.nan

@@ -34,6 +34,10 @@ with accepted():
         {"variant": dg.DimensionPartitionMapping(dimension_name="variant", partition_mapping=SAME)}
     )
     """A surface (detector x variant) reads every Einstein radius of its variant."""
+    SURFACES_OF_DETECTOR = dg.MultiPartitionMapping(
+        {"detector": dg.DimensionPartitionMapping(dimension_name="detector", partition_mapping=SAME)}
+    )
+    """What compares the surfaces of one detector reads those of all its variants."""
     DETECTOR_OF_SURFACE = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="detector")
     """A surface reads its own detector."""
     VARIANT_OF_BATCH = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="variant")

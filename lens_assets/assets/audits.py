@@ -3,12 +3,23 @@
 import dagster as dg
 import polars as pl
 
-from lens_assets.assets.detectors import scoring_code
+from lens_assets.assets.detectors import scoring_code, stamps_of
+from lens_assets.assets.injections import ENGINE, variant_of
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
-from lens_assets.partitions import ALL, DETECTOR_OF_SURFACE, SAME, SURFACE
+from lens_assets.partitions import (
+    ALL,
+    DETECTOR_OF_SURFACE,
+    SAME,
+    SURFACE,
+    SURFACES_OF_DETECTOR,
+    folder_key,
+    surface_key,
+)
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.audits import closure as audit
 from lens_assets.science.audits import truth
+from lens_assets.science.audits.campaign import campaign, keep
+from lens_assets.science.audits.instrument import Instrument
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.detectors import checkpoint
 from lens_assets.science.provenance import code_digest
@@ -59,4 +70,75 @@ def closure(
 
     return stage(
         context, workspace, identity, make, lambda made: {"closure": dg.MetadataValue.md(markdown(made.read()))}
+    )
+
+
+@dg.asset(
+    **renewing("audits", {"python", "polars", "matplotlib"}, chosen=True, partial=("completeness_surface",)),
+    partitions_def=SURFACE,
+    ins={
+        "completeness_surface": dg.AssetIn(partition_mapping=SURFACES_OF_DETECTOR, metadata={"partial": True}),
+        "detector": dg.AssetIn(partition_mapping=DETECTOR_OF_SURFACE),
+        "injection_hosts": dg.AssetIn(partition_mapping=ALL),
+        "splits": dg.AssetIn(partition_mapping=ALL),
+        "cutouts": dg.AssetIn(partition_mapping=ALL),
+    },
+    metadata=of_table("closure_arms"),
+)
+def closure_experiment(
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    completeness_surface: list[Artefact],
+    detector: Artefact,
+    injection_hosts: Artefact,
+    splits: Artefact,
+    cutouts: list[Artefact],
+) -> dg.MaterializeResult[Artefact]:
+    """Thousands of true lenses of a sky of their own through the whole pipeline, against the surface and against surfaces that
+    differ from it in one thing each: how often the published intervals hold the truth, the bias, and what makes it. Takes
+    minutes; made when somebody asks for it (`make closure`). Opens the truth of the closure sky."""
+    profile, keys = workspace.profile(), context.partition_key.keys_by_dimension
+    variant, wanted = variant_of(keys["variant"]), {keys["variant"], *profile.runs.variants}
+    of = {folder_key(surface_key(keys["detector"], name)): name for name in wanted}
+    surfaces = {of[a.partition]: a for a in completeness_surface if a.partition in of}
+    if keys["variant"] not in surfaces:
+        raise FileNotFoundError(
+            f"the surface {context.partition_key} is not there yet: materialise completeness_surface"
+        )
+    identity = {
+        "code": code_digest("audits", "completeness", "cutouts", "mock", *ENGINE, *scoring_code(detector)),
+        "settings": profile.closure,
+        "variant": variant.digest,
+        "practice": sha256_file(workspace.root / "release" / "release.json"),
+        **digests(list(surfaces.values()), detector, injection_hosts, splits, cutouts),
+    }
+
+    def make(draft: Draft) -> None:
+        chosen = injection_hosts.read("matched" if variant.hosts == "matched" else "data")
+        outcome = campaign(
+            workspace.closure_folder,
+            workspace.root / "release",
+            profile,
+            Instrument(
+                Surface.load(surfaces[keys["variant"]]),
+                checkpoint.load(detector.folder, profile.cutouts.normalisation, profile.detectors),
+                variant,
+                chosen.join(splits.read().select("galaxy_id", "ebv", "pool"), on="galaxy_id", how="left"),
+                stamps_of(cutouts),
+                profile.injections,
+                {name: Surface.load(a) for name, a in surfaces.items() if name != keys["variant"]},
+            ),
+            context.log.info,
+        )
+        keep(outcome, draft, f"Closure of {keys['detector']} x {keys['variant']}")
+
+    return stage(
+        context,
+        workspace,
+        identity,
+        make,
+        lambda made: {
+            "steps": dg.MetadataValue.md(markdown(made.read("steps"))),
+            "arms": dg.MetadataValue.md(markdown(made.read())),
+        },
     )

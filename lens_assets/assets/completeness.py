@@ -6,13 +6,15 @@ import polars as pl
 from lens_assets.assets.detectors import stamps_of
 from lens_assets.assets.logbook import freeze
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
-from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR_OF_SURFACE, SAME, SURFACE, folder_key
+from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR, DETECTOR_OF_SURFACE, SAME, SURFACE, folder_key
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.completeness import figures, gating, marginals
+from lens_assets.science.completeness.anchors import anchor_recall
 from lens_assets.science.completeness.detectability import GateSpec
 from lens_assets.science.completeness.grid import Grid
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.completeness.surface import build_surface
+from lens_assets.science.detectors.strata import sets_of
 from lens_assets.science.negatives.selection import load_selection
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
@@ -57,6 +59,47 @@ def detectability(
         draft.facts.update(gating.summary(spec))
 
     return stage(context, workspace, identity, make)
+
+
+@dg.asset(
+    **renewing(GROUP, {"python", "polars"}),
+    partitions_def=DETECTOR,
+    ins={
+        "detector_scores": dg.AssetIn(partition_mapping=SAME),
+        "evaluation": dg.AssetIn(partition_mapping=SAME),
+        "detectability": dg.AssetIn(partition_mapping=ALL),
+        "splits": dg.AssetIn(partition_mapping=ALL),
+        "positives": dg.AssetIn(partition_mapping=ALL),
+    },
+    metadata=of_table("anchors"),
+)
+def anchors(
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    detector_scores: Artefact,
+    evaluation: Artefact,
+    detectability: Artefact,
+    splits: Artefact,
+    positives: Artefact,
+) -> dg.MaterializeResult[Artefact]:
+    """Recall on real lenses in two factors: the share whose arcs the gate calls observable, and the share of these that the
+    detector finds, by evaluation set and tier, each with its interval; the gate's rate of false alarms beside them."""
+    identity = {
+        "code": code_digest("completeness/anchors.py", "completeness/detectability.py", "detectors/strata.py"),
+        **digests(detector_scores, evaluation, detectability, splits, positives),
+    }
+
+    def make(draft: Draft) -> None:
+        independent = positives.read().select("galaxy_id", "independent").unique("galaxy_id")
+        scored = (
+            detector_scores.read().join(splits.read(), on="galaxy_id").join(independent, on="galaxy_id", how="left")
+        )
+        gate = GateSpec.from_json(detectability.json("gate"))
+        draft.table(anchor_recall(sets_of(scored), detectability.read(), gate, evaluation.read("thresholds")))
+
+    return stage(
+        context, workspace, identity, make, lambda made: {"anchors": dg.MetadataValue.md(markdown(made.read()))}
+    )
 
 
 @dg.asset(

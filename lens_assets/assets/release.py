@@ -1,4 +1,4 @@
-"""Release: the citable directory, with everything that was measured and what it was measured with."""
+"""Release: how far the number moves between surfaces, and the citable directory of everything that was measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +10,17 @@ from lens_assets import lookup
 from lens_assets.assets.calibration import priors_for
 from lens_assets.assets.completeness import of_hosts, types_searched
 from lens_assets.assets.injections import variant_of
-from lens_assets.assets.stage import digests, of_table, renewing, stage
+from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, folder_key, surface_key
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.completeness import figures
+from lens_assets.science.completeness.band_figure import band_figure
 from lens_assets.science.completeness.continuous import models_of
 from lens_assets.science.completeness.model import Surface
+from lens_assets.science.completeness.sensitivity import Sensitivity
+from lens_assets.science.completeness.sensitivity import sensitivity as band_of
 from lens_assets.science.hashing import canonical
+from lens_assets.science.profile import Runs
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.release import lineage, publish, sky, write
 from lens_assets.science.storage import Artefact, Draft, sha256_file
@@ -31,13 +36,77 @@ def priors_of(variants: Sequence[str], workspace: Workspace) -> dict[str, Any]:
 
 
 @dg.asset(
+    **renewing("completeness", {"python", "scipy", "matplotlib"}, chosen=True, partial=("completeness_surface",)),
+    ins={
+        "completeness_surface": dg.AssetIn(partition_mapping=ALL, metadata=_PARTIAL),
+        "conditions": dg.AssetIn(partition_mapping=ALL),
+    },
+    metadata=of_table("completeness_band_marginals", "marginals"),
+)
+def sensitivity(
+    context: dg.AssetExecutionContext,
+    workspace: Workspace,
+    completeness_surface: list[Artefact],
+    conditions: list[Artefact],
+) -> dg.MaterializeResult[Artefact]:
+    """How far completeness moves when the injections, or the detector, are made another way: lowest, median and highest of the
+    profile's surfaces per cell and marginal, and paired tests on shared injections (McNemar's and the host-wise one). Of one
+    surface alone there is no band, and the tables are empty."""
+    runs = workspace.profile().runs
+    made_here, primary = of_profile(completeness_surface, runs)
+    identity = {
+        "code": code_digest("completeness", "columns/sensitivity.py", "columns/completeness.py"),
+        "primary": primary,
+        "types": types_searched(workspace),
+        **digests(list(made_here.values()), conditions),
+    }
+
+    def make(draft: Draft) -> None:
+        surfaces = {name: Surface.load(a) for name, a in made_here.items()}
+        band = band_of(surfaces, primary, of_hosts(conditions, workspace))
+        for name, frame in (("cells", band.cells), ("marginals", band.marginals), ("pairs", band.pairs)):
+            draft.table(frame, name)
+        main = surfaces[primary]
+        figure = band_figure(band, main.point("default").name, main.verdict)
+        if figure is not None:
+            figures.save(figure, draft.path("sensitivity.png"))
+        draft.facts.update(reference=primary, surfaces=len(surfaces), rows=band.marginals.height)
+
+    def metadata(made: Artefact) -> dict[str, object]:
+        point = Surface.load(made_here[primary]).point("default").name
+        whole = made.read("marginals").filter((pl.col("operating_point") == point) & (pl.col("axis") == "all"))
+        pairs = made.read("pairs").filter((pl.col("operating_point") == point) & (pl.col("pair_scope") == "all"))
+        return {"band": dg.MetadataValue.md(markdown(whole)), "pairs": dg.MetadataValue.md(markdown(pairs))}
+
+    return stage(context, workspace, identity, make, metadata)
+
+
+def of_profile(surfaces: Sequence[Artefact], runs: Runs) -> tuple[dict[str, Artefact], str]:
+    """The surfaces that the profile asks for, by ``detector|variant``, and the name of the primary one.
+
+    Raises ``FileNotFoundError`` naming those that are not made yet.
+    """
+    wanted = {folder_key(surface_key(d, v)): f"{d}|{v}" for d in runs.detectors for v in runs.variants}
+    found = {wanted[a.partition]: a for a in surfaces if a.partition in wanted}
+    missing = sorted(set(wanted.values()) - set(found))
+    if missing:
+        raise FileNotFoundError(f"surfaces of the profile that are not there yet: {', '.join(missing)}")
+    return found, f"{runs.detectors[0]}|{runs.variants[0]}"
+
+
+@dg.asset(
     **renewing(
-        "release", {"python", "fits", "parquet"}, chosen=True, partial=("completeness_surface", "realism", "detector")
+        "release",
+        {"python", "fits", "parquet"},
+        chosen=True,
+        partial=("completeness_surface", "realism", "detector", "anchors"),
     ),
     ins={
         "completeness_surface": dg.AssetIn(partition_mapping=ALL, metadata=_PARTIAL),
         "realism": dg.AssetIn(partition_mapping=ALL, metadata=_PARTIAL),
         "detector": dg.AssetIn(partition_mapping=ALL, metadata=_PARTIAL),
+        "anchors": dg.AssetIn(partition_mapping=ALL, metadata=_PARTIAL),
+        "sensitivity": dg.AssetIn(),
         "conditions": dg.AssetIn(partition_mapping=ALL),
         "sweeps": dg.AssetIn(partition_mapping=ALL),
     },
@@ -49,6 +118,8 @@ def release(
     completeness_surface: list[Artefact],
     realism: list[Artefact],
     detector: list[Artefact],
+    anchors: list[Artefact],
+    sensitivity: Artefact,
     conditions: list[Artefact],
     sweeps: list[Artefact],
 ) -> dg.MaterializeResult[Artefact]:
@@ -57,14 +128,9 @@ def release(
     version."""
     profile = workspace.profile()
     runs = profile.runs
-    wanted = {folder_key(surface_key(d, v)): f"{d}|{v}" for d in runs.detectors for v in runs.variants}
-    made_here = {wanted[a.partition]: a for a in completeness_surface if a.partition in wanted}
-    missing = sorted(set(wanted.values()) - set(made_here))
-    if missing:
-        raise FileNotFoundError(f"surfaces of the profile that are not there yet: {', '.join(missing)}")
-    primary = f"{runs.detectors[0]}|{runs.variants[0]}"
-    report = next(a for a in realism if wanted.get(a.partition) == primary)
-    frozen = next(a for a in detector if a.partition == runs.detectors[0])
+    made_here, primary = of_profile(completeness_surface, runs)
+    report = next(a for a in realism if a.partition == folder_key(primary))
+    frozen, found = (next(a for a in of if a.partition == runs.detectors[0]) for of in (detector, anchors))
     identity = {
         "code": code_digest(
             "release", "completeness", "columns/release.py", "columns/completeness.py", "columns/sensitivity.py"
@@ -72,7 +138,7 @@ def release(
         "lookup": sha256_file(lookup.__file__),  # a copy of it is in the release
         "runs": runs,
         "types": types_searched(workspace),
-        **digests(list(made_here.values()), report, frozen, conditions, sweeps),
+        **digests(list(made_here.values()), report, frozen, found, sensitivity, conditions, sweeps),
     }
 
     def make(draft: Draft) -> None:
@@ -84,6 +150,10 @@ def release(
             name=runs.release,
             version=runs.release_version,
             realism=report.json("report"),
+            anchors=found.read(),
+            band=Sensitivity(
+                sensitivity.read("cells"), sensitivity.read("marginals"), sensitivity.read("pairs"), primary
+            ),
             priors=priors_of(runs.variants, workspace),
             detector=canonical(frozen.json("spec")),
             lineage=canonical(lineage.trace(workspace.store(), *made_here.values())),

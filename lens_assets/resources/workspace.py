@@ -67,6 +67,11 @@ class Workspace(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self.root / "votes"
 
     @property
+    def closure_folder(self) -> Path:
+        """The sky of the closure experiment and its stamps: derived, and written again where it is missing."""
+        return self.root / "closure"
+
+    @property
     def work(self) -> Path:
         """Scratch of unfinished shards and trainings, kept across a kill."""
         return self.root / "work"

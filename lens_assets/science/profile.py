@@ -13,6 +13,7 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lens_assets.science.audits.settings import ClosureSettings
 from lens_assets.science.calibration.settings import Settings as CalibrationSettings
 from lens_assets.science.completeness.grid import Grid
 from lens_assets.science.completeness.settings import Settings as CompletenessSettings
@@ -65,6 +66,7 @@ class Profile(BaseModel):
     calibration: CalibrationSettings = CalibrationSettings()
     realism: RealismSettings = RealismSettings()
     completeness: CompletenessSettings = CompletenessSettings()
+    closure: ClosureSettings = ClosureSettings()
 
     @model_validator(mode="after")
     def _injections_are_for_the_grid(self) -> Self:

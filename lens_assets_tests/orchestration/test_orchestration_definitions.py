@@ -8,9 +8,18 @@ import dagster as dg
 import pytest
 
 import lens_assets
-from lens_assets.chain import STEPS
+from lens_assets.chain import ON_REQUEST, STEPS
 from lens_assets.definitions import defs
-from lens_assets.partitions import BATCH, CHANNEL, DETECTOR, NETWORK, SURFACE, TILE, VARIANT
+from lens_assets.partitions import (
+    BATCH,
+    CHANNEL,
+    DETECTOR,
+    NETWORK,
+    SURFACE,
+    SURFACES_OF_DETECTOR,
+    TILE,
+    VARIANT,
+)
 
 EXTERNAL = {
     "sweep_files": TILE,
@@ -42,11 +51,14 @@ ASSETS = {
     "evaluation": DETECTOR,
     "detector_gates": DETECTOR,
     "detector_comparison": None,
+    "anchors": DETECTOR,
     "injection_batch": BATCH,
     "injection_scores": SURFACE,
     "realism": SURFACE,
     "completeness_surface": SURFACE,
     "closure": SURFACE,
+    "closure_experiment": SURFACE,
+    "sensitivity": None,
     "release": None,
 }
 BLOCKING = {
@@ -148,9 +160,10 @@ def test_an_executable_asset_has_a_code_version_a_condition_and_a_described_colu
 
 
 def test_the_steps_of_the_chain_make_every_executable_asset_once_in_the_order_of_their_inputs():
-    order = [name for step in STEPS for name in step.assets]
+    steps = (*STEPS, *ON_REQUEST)
+    order = [name for step in steps for name in step.assets]
     assert sorted(order) == sorted(ASSETS)
-    place = {name: number for number, step in enumerate(STEPS) for name in step.assets}
+    place = {name: number for number, step in enumerate(steps) for name in step.assets}
     for name in ASSETS:
         for parent in GRAPH.get(dg.AssetKey(name)).parent_keys:
             parent_name = parent.to_user_string()
@@ -163,7 +176,7 @@ def test_the_assets_of_a_step_lie_on_the_axis_of_the_step():
         "tile": TILE, "channel": CHANNEL, "network": NETWORK, "detector": DETECTOR, "batch": BATCH, "surface": SURFACE,
         None: None,
     }  # fmt: skip
-    for step in STEPS:
+    for step in (*STEPS, *ON_REQUEST):
         assert {ASSETS[name] for name in step.assets} == {axes[step.axis]}, step.title
 
 
@@ -183,11 +196,13 @@ def test_every_partitioned_input_of_an_unpartitioned_asset_asks_for_all_of_them(
                 assert isinstance(dep.partition_mapping, dg.AllPartitionMapping), f"{name} <- {parent}"
 
 
-def test_a_mapping_between_equal_axes_is_the_identity_unless_all_are_read():
+def test_a_mapping_between_equal_axes_is_the_identity_unless_all_of_a_detector_are_read():
     for name, axis in ASSETS.items():
         for dep in SPECS[name].deps:
             parent = dep.asset_key.to_user_string()
-            if axis is not None and {**EXTERNAL, **ASSETS}[parent] == axis:
+            if (name, parent) == ("closure_experiment", "completeness_surface"):
+                assert dep.partition_mapping == SURFACES_OF_DETECTOR
+            elif axis is not None and {**EXTERNAL, **ASSETS}[parent] == axis:
                 assert isinstance(dep.partition_mapping, dg.IdentityPartitionMapping), f"{name} <- {parent}"
 
 

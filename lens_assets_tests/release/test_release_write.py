@@ -247,7 +247,7 @@ def test_a_continuous_model_travels_with_the_release_and_never_replaces_the_tabl
         f.completeness(**where, model=True, threshold="fixed_0.5")
     card = (tmp_path / "model" / "MODEL_CARD.md").read_text()
     assert "## Continuous model" in card
-    assert "take the table" not in card
-    poor = replace(fitted, agreement={**fitted.agreement, "inside95": 0.79})
-    assert "At fpr_1e-3 the model leaves the table's 95 % interval" in "\n".join(_models({"fpr_1e-3": poor}))
+    assert "refused" not in card.split("## Continuous model")[1]
+    poor = replace(fitted, agreement={**fitted.agreement, "refused": "it contradicts the table"})
+    assert "At fpr_1e-3 the model is refused: it contradicts the table" in "\n".join(_models({"fpr_1e-3": poor}))
     assert json.loads((tmp_path / "model" / "MODEL.json").read_text())["fpr_1e-3"]["n_cells"] == 28

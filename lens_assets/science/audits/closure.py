@@ -81,6 +81,28 @@ def closure(
     return CLOSURE.conform(nulls(frame))
 
 
+def expected_inside(surface: Surface, rows: pl.DataFrame) -> dict[int, F64]:
+    """Probability that the count of each single-cell row of :func:`closure` lies inside, were the surface right, by level.
+
+    Counts are whole numbers, so it is not the nominal level but somewhat more.
+    """
+    grid = surface.grid
+    out: dict[int, list[float]] = {68: [], 95: []}
+    cells = {name: surface.cells.filter(pl.col("operating_point") == name) for name in rows["operating_point"].unique()}
+    for row in rows.iter_rows(named=True):
+        index = [a.index([row[c]])[0] for a, c in zip(grid.axes, ("at_theta_e", "at_psf", "at_depth"), strict=True)]
+        w = np.zeros(grid.size)
+        w[grid.flat(*index)] = 1.0
+        _, a, b = _prediction(cells[row["operating_point"]], w, np.zeros(grid.size, int))
+        k = np.arange(row["n_true_lenses"] + 1)
+        below, above = betabinom.cdf(k, k[-1], a, b), betabinom.sf(k - 1, k[-1], a, b)
+        mass = betabinom.pmf(k, k[-1], a, b)
+        for level, values in out.items():
+            tail = (1 - level / 100) / 2
+            values.append(float(mass[(below >= tail) & (above >= tail)].sum()))
+    return {level: np.array(values) for level, values in out.items()}
+
+
 def summary(frame: pl.DataFrame, family_error: float = 0.05) -> dict[str, Any]:
     """Whether the surface closes: the share of compared theta_E rows inside, and the smallest probability after Holm.
 

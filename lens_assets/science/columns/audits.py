@@ -39,8 +39,59 @@ P_CLOSURE = Column(
     nullable=True,
 )
 
+_EXPERIMENT = "closure experiment"
+ARM = Column("closure_arm", pl.String(), "", "the surface that predicts: whose sources, on which hosts", _EXPERIMENT)
+AGAINST = Column("closure_against", pl.String(), "", "what it is compared with", _EXPERIMENT)
+N_COMPARED = Column("n_compared", pl.Int64(), "", "cells with enough true lenses to compare", _EXPERIMENT, lo=0)
+SHARES = tuple(
+    column
+    for level in (68, 95)
+    for column in (
+        Column(
+            f"n_inside{level}", pl.Int64(), "", f"of these, inside the {level} % predictive interval", _EXPERIMENT, lo=0
+        ),
+        fraction(f"share_inside{level}", f"n_inside{level} / n_compared", _EXPERIMENT),
+        fraction(f"share_inside{level}_lo95", "lower 95 % bound (Wilson), cells taken as independent", _EXPERIMENT),
+        fraction(f"share_inside{level}_hi95", "upper 95 % bound (Wilson), cells taken as independent", _EXPERIMENT),
+        fraction(
+            f"expected_inside{level}",
+            f"share a right surface would have: above 0.{level}, counts are whole",
+            _EXPERIMENT,
+        ),
+    )
+)
+N_ARM = Column("n_injections_arm", pl.Int64(), "", "injections of the surface in the compared cells", _EXPERIMENT, lo=0)
+HOSTS_ARM = Column("n_hosts_arm", pl.Int64(), "", "distinct hosts among them", _EXPERIMENT, lo=0)
+STEP = Column("closure_step", pl.String(), "", "what is changed: one thing at a time", _EXPERIMENT)
+FROM_ARM = Column("step_from_arm", pl.String(), "", "surface before", _EXPERIMENT)
+TO_ARM = Column("step_to_arm", pl.String(), "", "surface after, or the sky itself", _EXPERIMENT)
+C_STEP = (
+    fraction("completeness_before", "at the true lenses' own cells, before", _EXPERIMENT),
+    fraction("completeness_after", "at the true lenses' own cells, after", _EXPERIMENT),
+)
+STEP_DIFFERENCE = Column("step_difference", pl.Float64(), "", "after minus before", _EXPERIMENT, lo=-1, hi=1)
+STEP_BOUNDS = tuple(
+    Column(
+        f"step_{side}{level}",
+        pl.Float64(),
+        "",
+        f"{name} {level} % bound: bootstrap over hosts",
+        _EXPERIMENT,
+        lo=-1,
+        hi=1,
+    )
+    for level in (68, 95)
+    for side, name in (("lo", "lower"), ("hi", "upper"))
+)
+N_STEP = (
+    Column("n_before", pl.Int64(), "", "injections or lenses before", _EXPERIMENT, lo=0),
+    Column("n_after", pl.Int64(), "", "injections or lenses after", _EXPERIMENT, lo=0),
+)
+
 COLUMNS: tuple[Column, ...] = (
-    LEVEL, N_TRUE, K_TRUE, N_OUT, C_TRUE, *B_TRUE, C_PRED, *B_PRED, DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE,
+    LEVEL, N_TRUE, K_TRUE, N_OUT, C_TRUE, *B_TRUE, C_PRED, *B_PRED, DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE, ARM,
+    AGAINST, N_COMPARED, *SHARES, N_ARM, HOSTS_ARM, STEP, FROM_ARM, TO_ARM, *C_STEP, STEP_DIFFERENCE, *STEP_BOUNDS,
+    *N_STEP,
 )  # fmt: skip
 
 CLOSURE = Table(
@@ -53,4 +104,26 @@ CLOSURE = Table(
     ("operating_point", "closure_level", "at_theta_e", "at_psf", "at_depth"),
 )  # fmt: skip
 
-TABLES: tuple[Table, ...] = (CLOSURE,)
+CLOSURE_CELLS = Table(
+    "closure_cells",
+    "true against predicted completeness of one surface of the closure experiment: all, one theta_E, or one cell",
+    (ARM, AGAINST, *CLOSURE.columns),
+    ("closure_arm", "closure_against", *CLOSURE.key),
+)
+CLOSURE_ARMS = Table(
+    "closure_arms",
+    "one surface of the closure experiment: how often its intervals hold the truth, and its bias over all cells",
+    (
+        ARM, AGAINST, POINT, N_COMPARED, *SHARES, N_TRUE, K_TRUE, C_TRUE, *B_TRUE, C_PRED, *B_PRED, DIFFERENCE,
+        P_CLOSURE, N_ARM, HOSTS_ARM,
+    ),
+    ("closure_arm", "closure_against"),
+)  # fmt: skip
+CLOSURE_STEPS = Table(
+    "closure_steps",
+    "one step from the published surface to the true sky, and what it changes",
+    (STEP, FROM_ARM, TO_ARM, *C_STEP, STEP_DIFFERENCE, *STEP_BOUNDS, *N_STEP),
+    ("closure_step",),
+)
+
+TABLES: tuple[Table, ...] = (CLOSURE, CLOSURE_CELLS, CLOSURE_ARMS, CLOSURE_STEPS)

@@ -36,6 +36,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit, logit
 
 from lens_assets.lookup import Continuous, corners
+from lens_assets.science.completeness.agreement import compared
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.completeness.thresholds import OperatingPoint
 from lens_assets.science.errors import BadInput
@@ -58,7 +59,8 @@ class Fitted:
     """A model at one operating point: what a look-up evaluates, and how well it does.
 
     ``agreement`` : ``chi2`` over ``n_cells`` supported cells with ``edf`` effective parameters, ``inside68`` and
-    ``inside95`` (shares of cells whose host-aware interval holds the model), ``log_loss`` by smoothing.
+    ``inside95`` (shares of cells whose host-aware interval holds the model), ``log_loss`` by smoothing; ``misfit`` and its
+    probability ``p_misfit`` (see ``agreement.misfit``), and ``refused``: why it may not be published, or an empty string.
     ``reliability`` : one row a tenth of the left-out predictions. ``brightness`` : knots and draws of the further term.
     """
 
@@ -113,7 +115,8 @@ def fit(surface: Surface, point: str = "default", *, draws: int = 100, brightnes
         kept.append(_solve(problem, (score >= cut).astype(float), weight.astype(float), chosen, main)[0])
     size = int(np.prod(problem.shape))
     grids = np.array([g[:size].reshape(problem.shape) for g in kept], np.float32)
-    agreement = _agreement(surface, members, p.name, expit(problem.design @ main))
+    predicted = expit(problem.design @ main)
+    agreement = compared(surface, members, p.name, predicted, host, found, edf)
     agreement |= {"edf": edf, "smoothing": chosen, "log_loss": losses, "draws": draws, "method": METHOD}
     further = (np.asarray(MAG_KNOTS), np.array([g[size:] for g in kept])) if brightness else None
     return Fitted(Continuous(knots, grids), agreement, _reliability(held_out, found), further)
@@ -127,8 +130,11 @@ def models_of(surface: Surface) -> dict[str, Fitted]:
 
 def save_models(path: str | Path, fitted: Mapping[str, Fitted]) -> None:
     """Write models by operating point as arrays (``np.load`` without pickle reads them); the same models, the same
-    bytes. All must have the same knots."""
-    names = sorted(fitted)
+    bytes. All must have the same knots. A model that its own agreement refuses is left out; with none left there is no
+    file."""
+    names = sorted(name for name, f in fitted.items() if not f.agreement["refused"])
+    if not names:
+        return
     knots = fitted[names[0]].model.knots
     held: dict[str, Any] = {"points": np.frombuffer(json.dumps(names).encode(), np.uint8)}
     held |= {f"knots_{a}": k for a, k in zip(("theta_e", "psf", "depth"), knots, strict=True)}
@@ -240,23 +246,6 @@ def _drawn(p: OperatingPoint, rng: np.random.Generator) -> float:
     """A cut from the threshold's own error: half a normal to each side, of the widths of its 68 % bounds."""
     z = float(rng.standard_normal())
     return p.cut + z * ((p.hi68 - p.cut) if z > 0 else (p.cut - p.lo68)) if p.has_error else p.cut
-
-
-def _agreement(surface: Surface, members: pl.DataFrame, point: str, predicted: F64) -> dict[str, Any]:
-    """The model, averaged over the injections of each cell, against the table."""
-    keys = ["i_theta", "i_psf", "i_depth"]
-    mean = members.select(*keys, pl.Series("model", predicted)).group_by(keys).agg(pl.col("model").mean())
-    cells = surface.cells.filter((pl.col("operating_point") == point) & (pl.col("support") == "supported"))
-    both = cells.join(mean, on=keys, how="inner").sort(keys)
-    c, m = both["completeness"].to_numpy(), both["model"].to_numpy()
-    lo, hi = both["host_lo68"].to_numpy(), both["host_hi68"].to_numpy()
-    sigma = np.maximum(np.where(m > c, hi - c, c - lo), (hi - lo) / 4)
-    return {
-        "chi2": float(np.sum(((c - m) / sigma) ** 2)),
-        "n_cells": both.height,
-        "inside68": float(np.mean((lo <= m) & (m <= hi))),
-        "inside95": float(np.mean((both["host_lo95"].to_numpy() <= m) & (m <= both["host_hi95"].to_numpy()))),
-    }
 
 
 def _reliability(predicted: F64, found: F64) -> pl.DataFrame:

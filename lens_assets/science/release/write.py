@@ -18,6 +18,7 @@ import yaml
 
 from lens_assets import lookup
 from lens_assets.science.columns import release as columns
+from lens_assets.science.columns.anchors import ANCHORS
 from lens_assets.science.columns.completeness import TILES
 from lens_assets.science.columns.registry import Table
 from lens_assets.science.columns.sensitivity import BAND_CELLS, BAND_MARGINALS, PAIRS
@@ -28,7 +29,7 @@ from lens_assets.science.completeness.grid import Grid
 from lens_assets.science.completeness.marginals import FOOTPRINT, per_tile, survey_weighted
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.completeness.optional import optional_axes
-from lens_assets.science.completeness.sensitivity import sensitivity
+from lens_assets.science.completeness.sensitivity import Sensitivity, sensitivity
 from lens_assets.science.completeness.verdict import Verdict
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
@@ -64,6 +65,8 @@ def write_release(
     sky: pl.DataFrame | None = None,
     tiles: Mapping[str, pl.DataFrame] | None = None,
     models: Mapping[str, Fitted] | None = None,
+    anchors: pl.DataFrame | None = None,
+    band: Sensitivity | None = None,
     figures: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
     """Write every file of a release into ``folder``; returns its facts (name, version, verdict, files).
@@ -83,6 +86,8 @@ def write_release(
     sky : the table of :func:`sky.sky_of`, for look-ups by position.
     tiles : the same as ``conditions``, one table a tile: survey-weighted curves of every tile too.
     models : continuous models of the primary surface by operating point; an option beside the table.
+    anchors : table ``anchors`` of the primary surface's detector: recall on real lenses in two factors.
+    band : the sensitivity band about the primary surface, where it has been computed before.
     figures : further PNGs by name.
 
     Raises :class:`BadInput` when surfaces differ in their grid, or the verdict does not follow from ``realism``.
@@ -123,12 +128,15 @@ def write_release(
     if survey is not None:
         weighted = survey.with_columns(pl.lit(FOOTPRINT).alias("tile")) if tiles is None else per_tile(main, tiles)
         tables.parquet(TILES.conform(weighted), TILES, folder.path(f"survey{tag}.parquet"), about)
-    band = sensitivity(surfaces, primary, conditions) if len(surfaces) > 1 else None
-    if band is not None:
+    if band is None and len(surfaces) > 1:
+        band = sensitivity(surfaces, primary, conditions)
+    if band is not None and len(surfaces) > 1:
         for stem, frame, table in (
             ("cells", band.cells, BAND_CELLS), ("marginals", band.marginals, BAND_MARGINALS), ("pairs", band.pairs, PAIRS)
         ):  # fmt: skip
             tables.parquet(frame, table, folder.path(f"sensitivity_{stem}{tag}.parquet"), about)
+    if anchors is not None:
+        tables.parquet(ANCHORS.conform(anchors), ANCHORS, folder.path("anchors.parquet"), about)
     if models:
         save_models(folder.path(f"model{tag}.npz"), models)
         _json(folder, "MODEL.json", {
@@ -144,6 +152,7 @@ def write_release(
         "levels": list(main.settings.levels),
         "digests": digests,
         "surfaces": {key: _about(s) for key, s in surfaces.items()},
+        "models_refused": {name: f.agreement["refused"] for name, f in sorted((models or {}).items()) if f.agreement["refused"]},
         "columns": {
             c.name: {"unit": c.unit, "ucd": c.ucd, "description": c.meaning} for c in columns.RELEASE_SURFACE.columns
         },
@@ -154,7 +163,7 @@ def write_release(
     _json(folder, "LINEAGE.json", lineage)
     folder.path("CITATION.cff").write_text(_citation(citation, full_name, version, main.verdict))
     card = model_card(main, name=full_name, version=version, primary=primary, surfaces=surfaces, detector=detector,
-                      digests=digests, realism=realism, survey=survey, band=band, models=models)  # fmt: skip
+                      digests=digests, realism=realism, survey=survey, band=band, models=models, anchors=anchors)  # fmt: skip
     folder.path("MODEL_CARD.md").write_text(card)
     folder.path("lookup.py").write_bytes(Path(lookup.__file__).read_bytes())
     drawing.save(drawing.surface_map(main), folder.path(f"figure-map{tag}.png"))
@@ -162,7 +171,7 @@ def write_release(
     split = drawing.two_factor(main)
     if split is not None:
         drawing.save(split, folder.path(f"figure-two_factor{tag}.png"))
-    spread = None if band is None else band_figure(band, main.point("default").name, main.verdict)
+    spread = None if band is None or len(surfaces) == 1 else band_figure(band, main.point("default").name, main.verdict)
     if spread is not None:
         drawing.save(spread, folder.path(f"figure-sensitivity{tag}.png"))
     for key, png in sorted((figures or {}).items()):

@@ -1,0 +1,57 @@
+"""What the closure experiment puts to the test: a published surface with what made it, and where it claims anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from lens_assets.science.completeness.model import Surface
+from lens_assets.science.detectors.score import Scorer
+from lens_assets.science.injections.batch import StampSource
+from lens_assets.science.injections.settings import Settings as InjectionSettings
+from lens_assets.science.injections.variants import Variant
+
+PLACE = ["i_psf", "i_depth"]
+CELL = ["i_theta", *PLACE]
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """The published surface and what made it: everything that is put to the test.
+
+    ``hosts`` : table ``injection_hosts`` of the variant with ``ebv`` and ``pool``; ``stamps`` : their pixels. ``others`` : further
+    surfaces of the same detector by variant, compared as they are.
+    """
+
+    surface: Surface
+    scorer: Scorer
+    variant: Variant
+    hosts: pl.DataFrame
+    stamps: StampSource
+    injections: InjectionSettings
+    others: Mapping[str, Surface]
+
+
+def places_of(surface: Surface) -> pl.DataFrame:
+    """PSF and depth cells (``i_psf, i_depth``) in which the surface supports some theta_E."""
+    return supported(surface).select(PLACE).unique().sort(PLACE)
+
+
+def supported(surface: Surface) -> pl.DataFrame:
+    """The supported cells of a surface (``i_theta, i_psf, i_depth``)."""
+    first = surface.cells.filter(pl.col("operating_point") == surface.points[0].name)
+    return first.filter(pl.col("support") == "supported").select(CELL).sort(CELL)
+
+
+def placed(frame: pl.DataFrame, surface: Surface) -> pl.DataFrame:
+    """Rows with ``psfsize_r`` and ``depth_r`` that lie in :func:`places_of`, with ``psf_bin`` and ``depth_bin``."""
+    grid = surface.grid
+    index = {
+        name: pl.Series(name, axis.index(frame[column].cast(pl.Float64).fill_null(np.nan).to_numpy()), dtype=pl.Int16)
+        for name, axis, column in (("psf_bin", grid.psf, "psfsize_r"), ("depth_bin", grid.depth, "depth_r"))
+    }
+    here = places_of(surface).rename({"i_psf": "psf_bin", "i_depth": "depth_bin"})
+    return frame.with_columns(**index).join(here, on=["psf_bin", "depth_bin"], how="semi")
