@@ -62,6 +62,17 @@ def test_reused_hosts_are_covered_at_the_nominal_rate_and_a_binomial_interval_do
     assert np.all(own.n_eff < own.n)
 
 
+@pytest.mark.parametrize(("hosts", "per_host"), [(4, 50), (8, 25)])
+@pytest.mark.parametrize("rho", [0.1, 0.3])
+def test_with_a_handful_of_hosts_the_interval_still_covers_where_a_binomial_one_is_worthless(hosts, per_host, rho):
+    for mu in (0.1, 0.5):
+        k = simulate(np.random.default_rng(5), mu, rho, hosts, per_host, 400)
+        own = beta_binomial(np.repeat(np.arange(400), hosts), np.full(k.size, per_host), k.ravel(), 400)
+        assert covered(own.intervals[0.95], mu) >= 0.93
+        assert 0.64 <= covered(own.intervals[0.68], mu) <= 0.86
+        assert covered(jeffreys(own.k, own.n, 0.95), mu) < 0.75
+
+
 def test_independent_injections_into_reused_hosts_are_not_made_much_wider():
     k = simulate(np.random.default_rng(3), 0.4, 0.0, 200, 5, 200)
     own = beta_binomial(np.repeat(np.arange(200), 200), np.full(k.size, 5), k.ravel(), 200)

@@ -1,5 +1,6 @@
 """Small installations and toy assets that are made as the real ones are."""
 
+import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -52,3 +53,12 @@ def settled() -> Callable[[Path, str], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def weighted_by_hand():
+    """Survey-weighted completeness of one tile, computed from raw tables without the platform."""
+    spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).with_name("by_hand.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.weighted

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import polars as pl
 import pytest
 
@@ -25,6 +26,7 @@ from lens_assets.science.mock.catalogues import late_catalogue
 from lens_assets.science.provenance import CONFIG
 from lens_assets.science.release import lineage, publish
 from lens_assets.science.storage import Artefact, verify
+from lens_assets.science.surveys.layout import tile_of_file
 
 pytestmark = [pytest.mark.xdist_group("chain"), pytest.mark.timeout(1500)]
 SEED = 20261123
@@ -130,6 +132,38 @@ def test_the_release_is_intact_and_the_look_up_answers_from_it(home):
     assert publish.verify(place)
     answer = lookup.load(place).describe(theta_e=1.0, psf=1.3, depth=23.5, threshold="default", level=0.68)
     assert "theta_e" in answer.lower() or "completeness" in answer.lower()
+
+
+def test_the_survey_weighted_number_of_every_tile_is_what_numpy_makes_of_its_sweep_file(home, weighted_by_hand):
+    store, profile = home.workspace.store(), home.workspace.profile()
+    (place,) = [p for p in home.workspace.product_folder.iterdir() if not p.name.startswith(".")]
+    surface = lookup.load(place)
+    point = surface.operating_points[surface.default_threshold]
+    edges = {a: np.array(surface.header["grid"][a]["edges"]) for a in ("psf", "depth")}
+    batches = pl.concat([store.get("injection_batch", p).read() for p in store.partitions("injection_batch")])
+    scores = pl.concat([store.get("injection_scores", p).read() for p in store.partitions("injection_scores")])
+    rows = batches.join(scores, on="injection_id")
+    raw = {
+        k: rows[c].to_numpy()
+        for k, c in (("theta_e", "theta_e"), ("psf", "psfsize_r"), ("depth", "depth_r"), ("score", "score"))
+    }
+    raw["type"] = rows["type"].cast(pl.String).to_numpy().astype(str)
+    published = pl.read_parquet(next(place.glob("survey*.parquet"))).filter(pl.col("operating_point") == point["name"])
+    types, least = ("SER", "DEV", "REX", "EXP"), profile.completeness.min_per_stratum
+    compared = 0
+    for sweep in sorted((home.workspace.root / "release").rglob("sweep-*.fits")):
+        tile = tile_of_file(sweep.name).key
+        for theta in profile.runs.theta_e:
+            own = published.filter((pl.col("tile") == tile) & (pl.col("axis_centre") == theta)).row(0, named=True)
+            hand = weighted_by_hand(sweep, raw, edges, theta, point["cut"], least, types)
+            shares = {k: own[f"share_{k}"] for k in ("supported", "empty", "insufficient", "outside")}
+            assert shares == pytest.approx({k: hand[k] for k in shares}, abs=1e-12)
+            if hand["supported"]:
+                compared += 1
+                assert own["completeness"] == pytest.approx(hand["value"], abs=1e-12)
+            else:
+                assert own["completeness"] is None
+    assert compared > 0
 
 
 def test_the_lineage_of_a_surface_reaches_a_sweep_a_channel_and_names_their_digests(home):
