@@ -62,7 +62,7 @@ def injections(seed=0, per_cell=120, hosts_per_cell=20, settings=SMALL, skip=(),
                     pl.DataFrame(
                         {
                             "injection_id": [f"{t}-{i}-{j}-{m:04d}" for m in range(n)],
-                            "galaxy_id": [f"9010-{100 * i + j}-{h}" for h in host],
+                            "galaxy_id": [f"9010-{1000 * (100 * i + j) + h}-{h}" for h in host],
                             "theta_e": np.full(n, theta_e),
                             "psfsize_r": np.full(n, psf),
                             "depth_r": np.full(n, depth),

@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.stats import betabinom
 
 from lens_assets.science.completeness.combine import SUFFIX, with_threshold_error
-from lens_assets.science.completeness.hostaware import NAME, beta_binomial, host_bootstrap
+from lens_assets.science.completeness.hostaware import NAME, beta_binomial, clustered, host_bootstrap, sites_of
 from lens_assets.science.intervals import jeffreys
 
 
@@ -160,3 +160,38 @@ def test_a_threshold_set_on_few_negatives_is_covered_only_with_its_own_error():
         with_.append(both.lo <= truth <= both.hi)
     assert np.mean(without) < 0.5
     assert np.mean(with_) == pytest.approx(0.68, abs=0.07)
+
+
+@pytest.mark.parametrize(("bricks", "spread"), [(6, 0.1), (12, 0.09), (12, 0.0)])
+def test_where_bricks_differ_hosts_as_clusters_are_too_sure_and_bricks_beside_them_are_not(bricks, spread):
+    rng = np.random.default_rng(9)
+    hosts_per_brick, mu, runs = 15, 0.2, 300
+    inside, alone = [], []
+    for _ in range(runs):
+        s = mu * (1 - mu) / max(spread, 1e-9) ** 2 - 1
+        rate = rng.beta(mu * s, (1 - mu) * s, bricks) if spread else np.full(bricks, mu)
+        k = rng.binomial(2, np.repeat(rate, hosts_per_brick))
+        site = np.repeat(np.arange(bricks), hosts_per_brick)
+        both = clustered(np.zeros(k.size, int), site, np.full(k.size, 2), k, 1)
+        hosts = beta_binomial(np.zeros(k.size, int), np.full(k.size, 2), k, 1)
+        assert both.intervals[0.95].lo[0] <= hosts.intervals[0.95].lo[0]
+        assert both.n_eff[0] <= hosts.n_eff[0]
+        inside.append([covered(both.intervals[lv], mu) for lv in (0.68, 0.95)])
+        alone.append([covered(hosts.intervals[lv], mu) for lv in (0.68, 0.95)])
+    got, bare = np.mean(inside, axis=0), np.mean(alone, axis=0)
+    assert got[0] >= 0.64
+    assert got[1] >= 0.92
+    if spread:
+        assert bare[1] < 0.9
+        assert bare[1] < got[1]
+
+
+def test_a_brick_for_every_host_changes_nothing_and_ids_name_their_brick():
+    rng = np.random.default_rng(4)
+    k = rng.binomial(3, 0.3, 50)
+    zeros, n = np.zeros(50, int), np.full(50, 3)
+    a, b = clustered(zeros, np.arange(50), n, k, 1), beta_binomial(zeros, n, k, 1)
+    assert (a.intervals[0.68].lo[0], a.n_eff[0]) == (b.intervals[0.68].lo[0], b.n_eff[0])
+    sites = sites_of(["10000-7-1", "10000-7-2", "10000-8-1", "9010-7-1", "a host", "another"])
+    assert sites[0] == sites[1]
+    assert np.unique(sites).size == 5

@@ -7,6 +7,9 @@ and width, the count as the beta-binomial that follows from it. ``inside68`` and
 lies in the central predictive interval; for a surface that is right they are true at least at their nominal rate
 (more often where counts are few, because counts are whole numbers).
 
+True lenses of one brick share what its cell does not say, so where their ids are known the number of lenses that is tested is
+the effective one, with bricks as clusters: with some ten bricks a count is not as sure as its binomial.
+
 What does not belong here: opening the truth. The caller does that, and only closure tests and the truth audit may.
 """
 
@@ -20,6 +23,7 @@ import polars as pl
 from scipy.stats import beta, betabinom
 
 from lens_assets.science.columns.audits import CLOSURE
+from lens_assets.science.completeness.hostaware import beta_binomial, sites_of
 from lens_assets.science.completeness.model import Surface, bounds, nulls
 from lens_assets.science.completeness.physics import holm
 from lens_assets.science.errors import BadInput
@@ -41,6 +45,7 @@ def closure(
     ----------
     truth_lenses : one row a true lens: ``theta_e`` (arcsec), ``psfsize_r`` (arcsec), ``depth_r`` (AB mag), ``score``.
         A lens that was never scored (not in the catalogue, a rejected stamp) has a null score and counts as not found.
+        With ``galaxy_id`` (RELEASE-BRICKID-OBJID), lenses of one brick are not taken as independent of each other.
     threshold : operating point; ``default`` is the surface's own.
 
     Returns
@@ -76,7 +81,14 @@ def closure(
         at = tuple(a.centres[i[number]] for a, i in zip(grid.axes, index, strict=True))
         groups.append(("cell", (at[0], at[1], at[2]), np.arange(grid.size) == number, 0))
     shared = index[1] * len(grid.depth) + index[2]
-    out = [_row(rows, level, at, n * mine, k * mine, shared, lost) for level, at, mine, lost in groups]
+    brick = (
+        sites_of(truth_lenses["galaxy_id"].to_list()) if "galaxy_id" in truth_lenses.columns else np.arange(cell.size)
+    )
+    out = []
+    for level, at, mine, lost in groups:
+        here = used & mine[cell]
+        worth = _worth(brick[here], found[here])
+        out.append(_row(rows, level, at, n * mine, k * mine, shared, lost, worth))
     frame = pl.DataFrame([{"operating_point": point.name, **row} for row in out], infer_schema_length=None)
     return CLOSURE.conform(nulls(frame))
 
@@ -94,7 +106,7 @@ def expected_inside(surface: Surface, rows: pl.DataFrame) -> dict[int, F64]:
         w = np.zeros(grid.size)
         w[grid.flat(*index)] = 1.0
         _, a, b = _prediction(cells[row["operating_point"]], w, np.zeros(grid.size, int))
-        k = np.arange(row["n_true_lenses"] + 1)
+        k = np.arange(max(round(row["n_true_effective"]), 1) + 1)
         below, above = betabinom.cdf(k, k[-1], a, b), betabinom.sf(k - 1, k[-1], a, b)
         mass = betabinom.pmf(k, k[-1], a, b)
         for level, values in out.items():
@@ -125,14 +137,24 @@ def summary(frame: pl.DataFrame, family_error: float = 0.05) -> dict[str, Any]:
     return out
 
 
+def _worth(brick: npt.NDArray[Any], found: npt.NDArray[Any]) -> float:
+    """Independent lenses that the lenses of these bricks are worth (at most their number)."""
+    at = np.unique(brick, return_inverse=True)[1]
+    if at.size == 0 or at.max() + 1 == at.size:
+        return float(at.size)
+    own = beta_binomial(np.zeros(int(at.max()) + 1, int), np.bincount(at), np.bincount(at, found).astype(int), 1)
+    return float(max(own.n_eff[0], 1.0))
+
+
 def _row(
-    cells: pl.DataFrame, level: str, at: tuple[Any, Any, Any], n: Any, k: Any, column: Any, lost: int
+    cells: pl.DataFrame, level: str, at: tuple[Any, Any, Any], n: Any, k: Any, column: Any, lost: int, worth: float
 ) -> dict[str, Any]:
     total, found = int(n.sum()), int(k.sum())
-    counted = {lv: jeffreys([found], [total], lv) for lv in _LEVELS}
+    share = worth / total if total else 0.0
+    counted = {lv: jeffreys([found * share], [worth], lv) for lv in _LEVELS}
     row: dict[str, Any] = {
         "closure_level": level, "at_theta_e": at[0], "at_psf": at[1], "at_depth": at[2],
-        "n_true_lenses": total, "n_true_found": found, "n_true_unsupported": lost,
+        "n_true_lenses": total, "n_true_found": found, "n_true_unsupported": lost, "n_true_effective": worth,
         "true_completeness": found / total if total else None,
         **{name: float(v[0]) for name, v in bounds("true", counted).items()},
     }  # fmt: skip
@@ -147,8 +169,10 @@ def _row(
         )
         return {**row, **dict.fromkeys(empty)}
     m, a, b = _prediction(cells, n / total, column)
-    below, above = betabinom.cdf(found, total, a, b), betabinom.sf(found - 1, total, a, b)
-    mid = 0.5 * betabinom.pmf(found, total, a, b)
+    trials = max(round(worth), 1)
+    hits = min(max(round(found * share), 0), trials)
+    below, above = betabinom.cdf(hits, trials, a, b), betabinom.sf(hits - 1, trials, a, b)
+    mid = 0.5 * betabinom.pmf(hits, trials, a, b)
     row |= {"predicted_completeness": m, "difference": found / total - m}
     row["p_closure"] = float(np.clip(2 * min(below - mid, above - mid), 0, 1))
     for lv in _LEVELS:

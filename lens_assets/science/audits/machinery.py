@@ -68,7 +68,7 @@ def own_arcs(instrument: Instrument, fresh: pl.DataFrame, stamps: StampSource, c
         mine = fresh.filter(pl.Series(turn == t)).with_columns(pl.lit(instrument.variant.hosts).alias("host_set"))
         rows = plan_batch(mine, instrument.variant, theta, settings, seed_of("closure arcs", settings.seed) >> 2)
         parts.append(score_engine(rows, stamps, instrument.scorer, settings, instrument.variant))
-    return pl.concat(parts).select("theta_e", "psfsize_r", "depth_r", "score")
+    return pl.concat(parts).select("galaxy_id", "theta_e", "psfsize_r", "depth_r", "score")
 
 
 def false_positives(

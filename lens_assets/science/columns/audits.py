@@ -15,8 +15,16 @@ K_TRUE = Column("n_true_found", pl.Int64(), "", "of these, found", "truth audit"
 N_OUT = Column(
     "n_true_unsupported", pl.Int64(), "", "true lenses outside the grid or in unsupported cells", "truth audit", lo=0
 )
+N_WORTH = Column(
+    "n_true_effective",
+    pl.Float64(),
+    "",
+    "independent lenses that they are worth, bricks as clusters",
+    "truth audit",
+    lo=0,
+)
 C_TRUE = fraction("true_completeness", "found / true lenses", "truth audit")
-B_TRUE = bounds("true", "of true_completeness, Jeffreys", "Brown, Cai & DasGupta 2001")
+B_TRUE = bounds("true", "of true_completeness, Jeffreys on the effective number", "Brown, Cai & DasGupta 2001")
 C_PRED = fraction("predicted_completeness", "the surface at the true lenses' own cells", "truth audit")
 B_PRED = bounds("predicted", "of predicted_completeness", "truth audit")
 DIFFERENCE = Column(
@@ -89,7 +97,7 @@ N_STEP = (
 )
 
 COLUMNS: tuple[Column, ...] = (
-    LEVEL, N_TRUE, K_TRUE, N_OUT, C_TRUE, *B_TRUE, C_PRED, *B_PRED, DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE, ARM,
+    LEVEL, N_TRUE, K_TRUE, N_OUT, N_WORTH, C_TRUE, *B_TRUE, C_PRED, *B_PRED, DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE, ARM,
     AGAINST, N_COMPARED, *SHARES, N_ARM, HOSTS_ARM, STEP, FROM_ARM, TO_ARM, *C_STEP, STEP_DIFFERENCE, *STEP_BOUNDS,
     *N_STEP,
 )  # fmt: skip
@@ -98,7 +106,7 @@ CLOSURE = Table(
     "completeness_closure",
     "true against predicted completeness: of all true lenses, of one theta_E, or of one cell",
     (
-        POINT, LEVEL, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, N_TRUE, K_TRUE, N_OUT, C_TRUE, *B_TRUE, C_PRED, *B_PRED,
+        POINT, LEVEL, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, N_TRUE, K_TRUE, N_OUT, N_WORTH, C_TRUE, *B_TRUE, C_PRED, *B_PRED,
         DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE,
     ),
     ("operating_point", "closure_level", "at_theta_e", "at_psf", "at_depth"),

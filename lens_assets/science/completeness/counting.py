@@ -15,6 +15,7 @@ import polars as pl
 
 from lens_assets.science.columns.completeness import MEMBERS
 from lens_assets.science.completeness.grid import Axis, Grid
+from lens_assets.science.completeness.hostaware import sites_of
 from lens_assets.science.errors import BadInput, Rejections
 
 F64 = npt.NDArray[np.float64]
@@ -110,7 +111,8 @@ def _given(injections: pl.DataFrame, axis: Axis, bin_: str) -> I64:
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts by (cell, host) pair, pairs sorted. ``k`` has shape (points, 5, pairs): the cut and its four bounds.
+    """Counts by (cell, host) pair, pairs sorted; ``site`` numbers the brick of the host. ``k`` has shape (points, 5, pairs):
+    the cut and its four bounds.
 
     ``n_gated`` counts the injections the detectability gate was run on; ``n_observable`` and ``k_observable`` are
     among these.
@@ -118,6 +120,7 @@ class Counts:
 
     cell: I64
     host: I64
+    site: I64
     n: I64
     k: I64
     n_gated: I64
@@ -132,7 +135,7 @@ class Counts:
     def of(cls, members: pl.DataFrame, grid: Grid, cuts: Sequence[Sequence[float]]) -> Counts:
         """Count ``members`` at each row of ``cuts``."""
         cell_of = grid.flat(*(members[c].to_numpy() for c in ("i_theta", "i_psf", "i_depth")))
-        host_of = np.unique(members["host"].to_numpy().astype(str), return_inverse=True)[1].astype(np.int64)
+        names, host_of = np.unique(members["host"].to_numpy().astype(str), return_inverse=True)
         n_hosts = int(host_of.max()) + 1 if host_of.size else 1
         pair, inverse = np.unique(cell_of * n_hosts + host_of, return_inverse=True)
         score = members["injection_score"].to_numpy()
@@ -147,6 +150,7 @@ class Counts:
         return cls(
             cell=pair // n_hosts,
             host=pair % n_hosts,
+            site=sites_of(names)[pair % n_hosts] if names.size else np.zeros(0, np.int64),
             n=np.bincount(inverse, minlength=pair.size).astype(np.int64),
             k=k,
             n_gated=count(gated),

@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from lens_assets.science.completeness.grid import Grid
-from lens_assets.science.completeness.marginals import fraction
 from lens_assets.science.completeness.model import Surface
+from lens_assets.science.completeness.stratified import fraction
 
 _STYLE: Any = {
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "figure.dpi": 100,

@@ -1,4 +1,4 @@
-r"""Intervals that allow for hosts being reused.
+r"""Intervals that allow for hosts being reused, and for bricks that differ.
 
 Injections into one host share its light, masks and neighbours, so 200 injections into 20 hosts are not 200 independent
 trials, and a binomial interval on them is too narrow. Two independent treatments:
@@ -17,6 +17,11 @@ few hosts of correlation 0.7. A binomial interval covers down to 0.08 and 0.16. 
 effective n was tried too: with hosts of unequal use it covers down to 0.53 and 0.84. The price of the posterior: k /
 n need not lie in its middle (0.4 half-widths off at one sigma), and the interval is extended to hold it.
 
+Hosts of one brick share more than a cell's PSF and depth: the other bands' seeing and depth, the PSF's wings, the sky. The
+closure experiment found bricks of one cell between 0.07 and 0.19 (chi2 19.5 for 3, hosts as clusters), and intervals over hosts
+alone that held the truth in 0.55 of the cells at 68 %. So the same posterior is taken over bricks too, and the published
+interval is the hull of both (``clustered``). Where every host has a brick of its own, as in a survey, the two are one.
+
 The likelihood in the (mu, rho) form, without gamma functions (Skellam 1948; Griffiths 1973, doi:10.2307/2529131):
 
     ln L = sum_j A_j ln(mu(1-rho) + j rho) + B_j ln((1-mu)(1-rho) + j rho) - D_j ln((1-rho) + j rho),
@@ -26,7 +31,8 @@ where A_j, B_j, D_j count the hosts with k_i > j, n_i - k_i > j and n_i > j. The
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +42,7 @@ from lens_assets.science.intervals import Interval, bootstrap
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-NAME = "beta-binomial over hosts (Jeffreys prior in the mean, uniform in the correlation)"
+NAME = "beta-binomial over hosts, and over bricks: the hull (Jeffreys prior in the mean, uniform in the correlation)"
 _N_MU, _N_RHO, _CHUNK, _BLOCK = 1024, 24, 256, 32
 
 
@@ -110,6 +116,44 @@ def beta_binomial(
         hi = np.where((k_tot == n_tot) & (n_tot > 0), 1.0, np.maximum(quantiles[:, 2 * i + 1], raw))
         out[level] = Interval(lo, hi, level, NAME)
     return HostAware(n_hosts, n_tot, k_tot, mean, sd, n_eff, out)
+
+
+def clustered(
+    group: npt.ArrayLike,
+    site: npt.ArrayLike,
+    n: npt.ArrayLike,
+    k: npt.ArrayLike,
+    n_groups: int,
+    levels: tuple[float, ...] = (0.68, 0.95),
+) -> HostAware:
+    """:func:`beta_binomial` over hosts and over the bricks they lie in: hull of the intervals, smaller effective n.
+
+    ``site`` : number of the brick of each (group, host) pair; everything else as there.
+    """
+    g, s_, n_, k_ = (np.asarray(a, np.int64).ravel() for a in (group, site, n, k))
+    hosts = beta_binomial(g, n_, k_, n_groups, levels)
+    if not g.size:
+        return hosts
+    pair, at = np.unique(g * (int(s_.max()) + 1) + s_, return_inverse=True)
+    if pair.size == g.size:
+        return hosts
+    n_b, k_b = (np.bincount(at, a, pair.size).astype(np.int64) for a in (n_, k_))
+    bricks = beta_binomial(pair // (int(s_.max()) + 1), n_b, k_b, n_groups, levels)
+    intervals = {
+        level: Interval(
+            np.fmin(own.lo, bricks.intervals[level].lo), np.fmax(own.hi, bricks.intervals[level].hi), level, NAME
+        )
+        for level, own in hosts.intervals.items()
+    }
+    return replace(
+        hosts, sd=np.fmax(hosts.sd, bricks.sd), n_eff=np.fmin(hosts.n_eff, bricks.n_eff), intervals=intervals
+    )
+
+
+def sites_of(hosts: Sequence[str] | npt.NDArray[np.str_]) -> I64:
+    """Number of the brick of each host, from its id RELEASE-BRICKID-OBJID; an id of another form is a site of its own."""
+    names = [h.rsplit("-", 1)[0] if h.count("-") == 2 else h for h in map(str, hosts)]
+    return np.unique(np.array(names, str), return_inverse=True)[1].astype(np.int64)
 
 
 def _exceeding(row: I64, value: I64, n_rows: int, width: int) -> F64:

@@ -10,17 +10,13 @@ survey
 a frame           ``i_psf``, ``i_depth`` (and ``i_theta``) with ``weight``. For the survey's own conditions, by host
                   TYPE too, there is :func:`survey_weighted`.
 
-Weighted values are sum_c w_c k_c / n_c over *supported* cells; the share of the weight that lies elsewhere is
-returned beside them, and never filled in. Interval: Jeffreys on the effective counts (C n*, n*) with n* = C(1-C) / V
-(Korn & Graubard 1998, Survey Methodology 24, 193), where V = sum_c w_c^2 p_c (1-p_c) / n_eff,c, n_eff,c from the
-beta-binomial, and V is scaled by the linearised variance with hosts as clusters over the same without, because one
-host serves several theta_E cells.
+Weighted values are sums over *supported* cells (``stratified``); the share of the weight that lies elsewhere is returned
+beside them, and never filled in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -29,11 +25,10 @@ import polars as pl
 
 from lens_assets.science.columns.completeness import MARGINALS, SURVEY, TILES
 from lens_assets.science.completeness.combine import with_threshold_error
-from lens_assets.science.completeness.hostaware import beta_binomial
-from lens_assets.science.completeness.model import LEVELS, Surface, bounds, nulls
+from lens_assets.science.completeness.model import Surface, bounds, nulls
+from lens_assets.science.completeness.stratified import NAME, Stratified, stratified
 from lens_assets.science.completeness.thresholds import OperatingPoint
 from lens_assets.science.errors import BadInput
-from lens_assets.science.intervals import Interval, jeffreys
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -41,7 +36,6 @@ AxisName = Literal["theta_e", "psf", "depth", "all"]
 AXES: tuple[AxisName, ...] = ("theta_e", "psf", "depth", "all")
 FOOTPRINT = "*"
 """Name of the row that is weighted by all tiles together."""
-NAME = "jeffreys on effective counts (stratified, hosts as clusters)"
 LABELS = {"injections": "injections: each counts once", "cells": "supported cells alike"}
 _INDEX = {"theta_e": "i_theta", "psf": "i_psf", "depth": "i_depth"}
 _CELL = ["i_theta", "i_psf", "i_depth"]
@@ -228,10 +222,9 @@ def _weighted_rows(
     )
     used = used.sort("u", "host")
     u = used["u"].to_numpy().astype(np.int64)
-    host = np.unique(used["host"].to_numpy().astype(str), return_inverse=True)[1]
     n = used["n"].to_numpy()
     weight, group_of = units["weight"].to_numpy(), units["group"].to_numpy()
-    part = stratified(u, host, n, used["k"].to_numpy(), weight, group_of, length)
+    part = stratified(u, used["host"].to_numpy().astype(str), n, used["k"].to_numpy(), weight, group_of, length)
     recount = {b: _weighted_mean(u, n, used[f"k_{b}"].to_numpy(), weight, group_of, length) for b in _BOUNDS}
     backed = np.bincount(group_of, weight * units["supported"].to_numpy(), length)
     whole = np.bincount(group_of, weight, length) if total_weight is None else np.full(length, total_weight)
@@ -240,103 +233,12 @@ def _weighted_rows(
     return _rows(surface, point, axis, label, part, recount, share)
 
 
-@dataclass(frozen=True)
-class Stratified:
-    """A weighted fraction per group: value, effective n and intervals by level, and the raw counts behind it."""
-
-    c: F64
-    n: I64
-    k: I64
-    n_hosts: I64
-    n_eff: F64
-    intervals: dict[float, Interval]
-
-
-def stratified(u: I64, host: I64, n: I64, k: I64, weight: F64, group_of: I64, length: int) -> Stratified:
-    """Sum of w k/n over strata, per group of strata; interval and effective n as in the module's docstring.
-
-    Parameters
-    ----------
-    u, host, n, k : one entry per (stratum, host): the stratum's number, the host's, its injections and those found.
-    weight, group_of : one entry per stratum: its weight (any scale; strata without entries are left out of the sum) and
-        its group, in [0, ``length``).
-    """
-    size = weight.size
-    own = beta_binomial(u, n, k, size, LEVELS)
-    c, n_eff = np.full(length, np.nan), np.full(length, np.nan)
-    n_hosts = np.zeros(length, np.int64)
-    for g in range(length):
-        live = (group_of == g) & (own.n > 0) & (weight > 0)
-        if not live.any():
-            continue
-        rows = np.flatnonzero(live[u])
-        w = np.where(live, weight, 0) / weight[live].sum()
-        n_hosts[g] = np.unique(host[rows]).size
-        c[g] = min(1.0, float(np.sum(w[live] * own.k[live] / own.n[live])))
-        n_eff[g] = _effective_n(w[live], own.n[live], own.k[live], own.n_eff[live]) / _shared_hosts(
-            w, own.n, own.k, u[rows], host[rows], n[rows], k[rows]
-        )
-    used = (weight > 0) & (own.n > 0)
-    n_all, k_all = (np.bincount(group_of[used], x[used], length).astype(np.int64) for x in (own.n, own.k))
-    n_eff = np.where(n_all > 0, np.clip(n_eff, 0, n_all), np.nan)
-    intervals = {}
-    for level in LEVELS:
-        raw = jeffreys(np.nan_to_num(c * n_eff), np.nan_to_num(n_eff), level)
-        lo, hi = (np.where(n_all > 0, bound, np.nan) for bound in (raw.lo, raw.hi))
-        intervals[level] = Interval(lo, hi, level, NAME)
-    return Stratified(c, n_all, k_all, n_hosts, n_eff, intervals)
-
-
-def fraction(
-    members: pl.DataFrame, hit: pl.Expr, by: Literal["i_theta", "i_psf", "i_depth"], length: int
-) -> Stratified:
-    """Fraction of ``members`` that ``hit``, along one axis, each injection counting once and cells as strata."""
-    counts = members.group_by([*_CELL, "host"]).agg(
-        pl.len().cast(pl.Int64).alias("n"), hit.sum().cast(pl.Int64).alias("k")
-    )
-    counts = counts.sort([*_CELL, "host"])
-    cells = (
-        counts.group_by(_CELL).agg(pl.col("n").sum().cast(pl.Float64).alias("weight")).sort(_CELL).with_row_index("u")
-    )
-    rows = counts.join(cells, on=_CELL, how="left", maintain_order="left")
-    host = np.unique(rows["host"].to_numpy().astype(str), return_inverse=True)[1]
-    return stratified(
-        rows["u"].to_numpy().astype(np.int64), host, rows["n"].to_numpy(), rows["k"].to_numpy(),
-        cells["weight"].to_numpy(), cells[by].to_numpy().astype(np.int64), length,
-    )  # fmt: skip
-
-
 def _weighted_mean(u: I64, n: I64, k: I64, weight: F64, group_of: I64, length: int) -> F64:
     n_u, k_u = np.bincount(u, n, weight.size), np.bincount(u, k, weight.size)
     live = n_u > 0
     top = np.bincount(group_of[live], (weight[live] * k_u[live] / n_u[live]), length)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.clip(top / np.bincount(group_of[live], weight[live], length), 0, 1))
-
-
-def _effective_n(w: F64, n: I64, k: I64, n_eff: F64) -> float:
-    """C(1-C)/V of the stratified estimate; each p_c is drawn towards C by one trial, so that V > 0 where k = 0."""
-    middle = float(np.clip(np.sum(w * k / n), 0.5 / n.sum(), 1 - 0.5 / n.sum()))
-    p = (k + middle) / (n + 1)
-    centre = float(np.sum(w * p))
-    return float(centre * (1 - centre) / np.sum(w**2 * p * (1 - p) / np.maximum(n_eff, 0.5)))
-
-
-def _shared_hosts(w: F64, n: I64, k: I64, u: I64, host: I64, n_h: I64, k_h: I64) -> float:
-    """What sharing hosts between cells costs: the variance with hosts as clusters over that without, at least 1.
-
-    Cells with one host each, and cells where all or none were found, have no variance to estimate it from. There a
-    host is taken to say the same in all cells it serves, the worst case; it also weighs as one more host elsewhere.
-    """
-    share = w[u] * n_h / np.maximum(n[u], 1)
-    worst = max(1.0, float(np.sum(np.bincount(host, share) ** 2) / np.sum(share**2)))
-    z = w[u] / np.maximum(n[u], 1) * (k_h - k[u] / np.maximum(n[u], 1) * n_h)
-    apart = float(np.sum(z**2))
-    if apart <= 1e-12 * float(np.sum(share**2)):
-        return worst
-    telling = np.unique(host[np.bincount(u)[u] > 1]).size
-    own = max(1.0, float(np.sum(np.bincount(host, z) ** 2)) / apart)
-    return (telling * own + worst) / (telling + 1)
 
 
 def _rows(

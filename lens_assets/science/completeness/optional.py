@@ -17,8 +17,9 @@ import polars as pl
 
 from lens_assets.science.columns.completeness import OPTIONAL
 from lens_assets.science.completeness.combine import with_threshold_error
-from lens_assets.science.completeness.marginals import LABELS, NAME, stratified
+from lens_assets.science.completeness.marginals import LABELS
 from lens_assets.science.completeness.model import LEVELS, Surface, bounds, nulls
+from lens_assets.science.completeness.stratified import NAME, stratified
 from lens_assets.science.completeness.thresholds import OperatingPoint
 from lens_assets.science.errors import BadInput
 
@@ -77,9 +78,8 @@ def _rows(
     )
     units = counts.group_by(cell).agg(pl.col("n").sum().cast(pl.Float64).alias("weight")).sort(cell).with_row_index("u")
     rows = counts.join(units, on=cell, how="left").sort([*cell, "host"])
-    host = np.unique(rows["host"].to_numpy().astype(str), return_inverse=True)[1]
     own = stratified(
-        rows["u"].to_numpy().astype(np.int64), host, rows["n"].to_numpy(), rows["k"].to_numpy(),
+        rows["u"].to_numpy().astype(np.int64), rows["host"].to_numpy().astype(str), rows["n"].to_numpy(), rows["k"].to_numpy(),
         units["weight"].to_numpy(), units["bin"].to_numpy().astype(np.int64), length,
     )  # fmt: skip
     bins = rows["bin"].to_numpy()

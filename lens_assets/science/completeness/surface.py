@@ -20,7 +20,7 @@ from lens_assets.science.completeness import counting, marginals, physics
 from lens_assets.science.completeness.combine import with_threshold_error
 from lens_assets.science.completeness.grid import Grid
 from lens_assets.science.completeness.hostaware import NAME as HOST_NAME
-from lens_assets.science.completeness.hostaware import beta_binomial
+from lens_assets.science.completeness.hostaware import clustered
 from lens_assets.science.completeness.model import LEVELS, Surface, bounds, nulls, place
 from lens_assets.science.completeness.settings import Settings
 from lens_assets.science.completeness.thresholds import OperatingPoint, default_point, operating_points
@@ -93,7 +93,9 @@ def _cells(counts: counting.Counts, points: Sequence[OperatingPoint], grid: Grid
     t = len(points)
     n_pairs = counts.n.size
     group = (np.arange(t)[:, None] * grid.size + counts.cell[None, :]).ravel()
-    host = beta_binomial(group, np.tile(counts.n, t), counts.k[:, 0].ravel(), t * grid.size, LEVELS)
+    host = clustered(
+        group, np.tile(counts.site, t), np.tile(counts.n, t), counts.k[:, 0].ravel(), t * grid.size, LEVELS
+    )
     assert group.size == t * n_pairs
     n, k = host.n, host.k
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -133,10 +135,15 @@ def _two_factor(
     t, size = len(points), grid.size
     has = np.flatnonzero(counts.n_gated)
     seen = np.flatnonzero(counts.n_observable)
-    gate = beta_binomial(counts.cell[has], counts.n_gated[has], counts.n_observable[has], size, LEVELS)
+    gate = clustered(counts.cell[has], counts.site[has], counts.n_gated[has], counts.n_observable[has], size, LEVELS)
     group = (np.arange(t)[:, None] * size + counts.cell[None, seen]).ravel()
-    found = beta_binomial(
-        group, np.tile(counts.n_observable[seen], t), counts.k_observable[:, seen].ravel(), t * size, LEVELS
+    found = clustered(
+        group,
+        np.tile(counts.site[seen], t),
+        np.tile(counts.n_observable[seen], t),
+        counts.k_observable[:, seen].ravel(),
+        t * size,
+        LEVELS,
     )
     gated = np.tile(gate.n > 0, t)
     with np.errstate(invalid="ignore", divide="ignore"):
