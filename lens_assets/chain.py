@@ -56,7 +56,9 @@ STEPS = (
     Step("quality of the stamps, gate, hosts", None, ("cutout_quality", "detectability", "injection_hosts")),
     Step("training networks", "network", ("network",)),
     Step(
-        "making and evaluating detectors", "detector", ("detector", "detector_scores", "evaluation", "detector_gates", "anchors")
+        "making and evaluating detectors",
+        "detector",
+        ("detector", "detector_scores", "evaluation", "detector_gates", "anchors"),
     ),
     Step("comparing detectors", None, ("detector_comparison",)),
     Step("fitting the priors to held-out lenses", None, ("prior_calibration",), _calibrates),

@@ -3,6 +3,7 @@
 import dagster as dg
 import polars as pl
 
+from lens_assets.assets.calibration import fitted_for, priors_for
 from lens_assets.assets.detectors import scoring_code, stamps_of
 from lens_assets.assets.injections import ENGINE, variant_of
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
@@ -22,6 +23,7 @@ from lens_assets.science.audits.campaign import campaign, keep
 from lens_assets.science.audits.instrument import Instrument
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.detectors import checkpoint
+from lens_assets.science.injections.hosts import like_lenses
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft, sha256_file
 
@@ -101,6 +103,7 @@ def closure_experiment(
     variant, wanted = variant_of(keys["variant"]), {keys["variant"], *profile.runs.variants}
     of = {folder_key(surface_key(keys["detector"], name)): name for name in wanted}
     surfaces = {of[a.partition]: a for a in completeness_surface if a.partition in of}
+    fitted, priors = fitted_for(variant, workspace), priors_for(variant, workspace)
     if keys["variant"] not in surfaces:
         raise FileNotFoundError(
             f"the surface {context.partition_key} is not there yet: materialise completeness_surface"
@@ -109,13 +112,17 @@ def closure_experiment(
         "code": code_digest("audits", "completeness", "cutouts", "mock", *ENGINE, *scoring_code(detector)),
         "settings": profile.closure,
         "variant": variant.digest,
+        "priors": priors.digest,
+        **({"calibration": fitted.digest} if fitted else {}),
         "practice": sha256_file(workspace.root / "release" / "release.json"),
         **digests(list(surfaces.values()), detector, injection_hosts, splits, cutouts),
     }
 
     def make(draft: Draft) -> None:
         chosen = injection_hosts.read("matched" if variant.hosts == "matched" else "data")
-        outcome = campaign(
+        if fitted and variant.hosts == "calibrated":
+            chosen = like_lenses(chosen, fitted.hosts)
+        scored, outcome = campaign(
             workspace.closure_folder,
             workspace.root / "release",
             profile,
@@ -123,6 +130,7 @@ def closure_experiment(
                 Surface.load(surfaces[keys["variant"]]),
                 checkpoint.load(detector.folder, profile.cutouts.normalisation, profile.detectors),
                 variant,
+                priors,
                 chosen.join(splits.read().select("galaxy_id", "ebv", "pool"), on="galaxy_id", how="left"),
                 stamps_of(cutouts),
                 profile.injections,
@@ -130,7 +138,7 @@ def closure_experiment(
             ),
             context.log.info,
         )
-        keep(outcome, draft, f"Closure of {keys['detector']} x {keys['variant']}")
+        keep(scored, outcome, draft, f"Closure of {keys['detector']} x {keys['variant']}")
 
     return stage(
         context,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
-from lens_assets.science.audits.experiment import Outcome, experiment
+from lens_assets.science.audits.experiment import experiment
 from lens_assets.science.audits.experiment_figure import closure_figure
 from lens_assets.science.audits.instrument import Instrument, placed
+from lens_assets.science.audits.judge import Outcome, Scored
 from lens_assets.science.audits.sky import Sky, make_sky, practice_of, read_sky
 from lens_assets.science.audits.truth import score_lenses
 from lens_assets.science.completeness.figures import save
@@ -30,8 +31,8 @@ Say = Callable[[str], None]
 
 def campaign(
     folder: Path, practice: Path, profile: Profile, instrument: Instrument, say: Say = lambda text: None
-) -> Outcome:
-    """Run the closure experiment.
+) -> tuple[Scored, Outcome]:
+    """Run the closure experiment: what was scored, and what it says.
 
     Parameters
     ----------
@@ -78,8 +79,14 @@ def _stamps(folder: Path, sky: Sky, galaxies: pl.DataFrame, profile: Profile, sa
     return ShardSet([shard.folder])
 
 
-def keep(outcome: Outcome, draft: Draft, title: str) -> None:
-    """Write the tables (``data``: arms, ``steps``, ``cells``), the numbers as JSON and the figure ``closure.png``."""
+def keep(scored: Scored, outcome: Outcome, draft: Draft, title: str) -> None:
+    """Write the tables (``data``: arms, ``steps``, ``cells``), the numbers as JSON, the figure ``closure.png``, and what was
+    scored (``injections`` by arm, ``lenses``, ``known``)."""
+    arms = [arm.rows.with_columns(closure_arm=pl.lit(name)) for name, arm in scored.arms.items()]
+    columns = ["closure_arm", "injection_id", "galaxy_id", "i_theta", "i_psf", "i_depth", "score"]
+    draft.table(pl.concat([rows.select(columns) for rows in arms], how="vertical_relaxed"), "injections")
+    draft.table(scored.lenses, "lenses")
+    draft.table(scored.known, "known")
     draft.table(outcome.arms)
     draft.table(outcome.steps, "steps")
     draft.table(outcome.cells, "cells")

@@ -106,9 +106,7 @@ def expected_inside(surface: Surface, rows: pl.DataFrame) -> dict[int, F64]:
         w = np.zeros(grid.size)
         w[grid.flat(*index)] = 1.0
         _, a, b = _prediction(cells[row["operating_point"]], w, np.zeros(grid.size, int))
-        k = np.arange(max(round(row["n_true_effective"]), 1) + 1)
-        below, above = betabinom.cdf(k, k[-1], a, b), betabinom.sf(k - 1, k[-1], a, b)
-        mass = betabinom.pmf(k, k[-1], a, b)
+        mass, below, above = _tails(max(round(row["n_true_effective"]), 1), a, b)
         for level, values in out.items():
             tail = (1 - level / 100) / 2
             values.append(float(mass[(below >= tail) & (above >= tail)].sum()))
@@ -171,8 +169,8 @@ def _row(
     m, a, b = _prediction(cells, n / total, column)
     trials = max(round(worth), 1)
     hits = min(max(round(found * share), 0), trials)
-    below, above = betabinom.cdf(hits, trials, a, b), betabinom.sf(hits - 1, trials, a, b)
-    mid = 0.5 * betabinom.pmf(hits, trials, a, b)
+    mass, at_most, at_least = (values[hits] for values in _tails(trials, a, b))
+    below, above, mid = float(at_most), float(at_least), 0.5 * float(mass)
     row |= {"predicted_completeness": m, "difference": found / total - m}
     row["p_closure"] = float(np.clip(2 * min(below - mid, above - mid), 0, 1))
     for lv in _LEVELS:
@@ -180,6 +178,12 @@ def _row(
         row[f"predicted_lo{tag}"], row[f"predicted_hi{tag}"] = (float(x) for x in beta.ppf([tail, 1 - tail], a, b))
         row[f"inside{tag}"] = bool(below >= tail and above >= tail)
     return row
+
+
+def _tails(trials: int, a: float, b: float) -> tuple[F64, F64, F64]:
+    """Of the beta-binomial: probability of k = 0 .. ``trials``, of at most k, and of at least k."""
+    mass = betabinom.pmf(np.arange(trials + 1), trials, a, b)
+    return mass, np.cumsum(mass), np.cumsum(mass[::-1])[::-1]
 
 
 def _prediction(cells: pl.DataFrame, w: F64, column: Any) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lens_assets.science.audits.experiment import LENSES, Outcome
+from lens_assets.science.audits.judge import AS_PUBLISHED, LENSES, Outcome
 from lens_assets.science.audits.steps import ALIKE, EXACT, ORDINARY, PUBLISHED, SKY
 from lens_assets.science.completeness.figures import _FINE, _INK, _STOP, _STYLE
 
@@ -116,7 +116,7 @@ def _cells(ax: Axes, cells: pl.DataFrame) -> None:
 
 
 def _rank(arm: str) -> tuple[int, str]:
-    order = [PUBLISHED, "as published, with its threshold's error", ORDINARY, ALIKE, EXACT]
+    order = [PUBLISHED, AS_PUBLISHED, ORDINARY, ALIKE, EXACT]
     return (order.index(arm) if arm in order else len(order), arm)
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.detectors.score import Scorer
 from lens_assets.science.injections.batch import StampSource
+from lens_assets.science.injections.priors import PriorSet
 from lens_assets.science.injections.settings import Settings as InjectionSettings
 from lens_assets.science.injections.variants import Variant
 
@@ -22,13 +23,14 @@ CELL = ["i_theta", *PLACE]
 class Instrument:
     """The published surface and what made it: everything that is put to the test.
 
-    ``hosts`` : table ``injection_hosts`` of the variant with ``ebv`` and ``pool``; ``stamps`` : their pixels. ``others`` : further
-    surfaces of the same detector by variant, compared as they are.
+    ``priors`` : what the variant's injections were drawn from. ``hosts`` : table ``injection_hosts`` of the variant with ``ebv`` and
+    ``pool``; ``stamps`` : their pixels. ``others`` : further surfaces of the same detector by variant, compared as they are.
     """
 
     surface: Surface
     scorer: Scorer
     variant: Variant
+    priors: PriorSet
     hosts: pl.DataFrame
     stamps: StampSource
     injections: InjectionSettings

@@ -1,6 +1,7 @@
 """The machinery of a surface against a population whose completeness is known to be the surface's own.
 
-Arcs of the surface's own variant on fresh galaxies, one on each: nothing but chance can tell them from its injections.
+Arcs of the surface's own variant on fresh galaxies, one on each: nothing but chance can tell them from its injections. (For
+variants on hosts chosen by their light the fresh ones match in TYPE and pool alone, so the test is strict for random hosts.)
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def own_arcs(instrument: Instrument, fresh: pl.DataFrame, stamps: StampSource, c
     parts = []
     for t, theta in enumerate(radii):
         mine = fresh.filter(pl.Series(turn == t)).with_columns(pl.lit(instrument.variant.hosts).alias("host_set"))
-        rows = plan_batch(mine, instrument.variant, theta, settings, seed_of("closure arcs", settings.seed) >> 2)
+        seed = seed_of("closure arcs", settings.seed) >> 2
+        rows = plan_batch(mine, instrument.variant, theta, settings, seed, instrument.priors)
         parts.append(score_engine(rows, stamps, instrument.scorer, settings, instrument.variant))
     return pl.concat(parts).select("galaxy_id", "theta_e", "psfsize_r", "depth_r", "score")
 
