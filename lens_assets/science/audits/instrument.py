@@ -23,8 +23,8 @@ CELL = ["i_theta", *PLACE]
 class Instrument:
     """The published surface and what made it: everything that is put to the test.
 
-    ``priors`` : what the variant's injections were drawn from. ``hosts`` : table ``injection_hosts`` of the variant with ``ebv`` and
-    ``pool``; ``stamps`` : their pixels. ``others`` : further surfaces of the same detector by variant, compared as they are.
+    ``priors`` : what the variant's injections were drawn from. ``hosts`` : table ``injection_hosts`` of the variant with ``ebv``
+    and ``pool``; ``stamps`` : their pixels. ``others`` : further surfaces of the same detector by variant, compared as they are.
     """
 
     surface: Surface
