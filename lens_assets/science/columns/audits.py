@@ -122,7 +122,7 @@ CLOSURE_ARMS = Table(
     "closure_arms",
     "one surface of the closure experiment: how often its intervals hold the truth, and its bias over all cells",
     (
-        ARM, AGAINST, POINT, N_COMPARED, *SHARES, N_TRUE, K_TRUE, C_TRUE, *B_TRUE, C_PRED, *B_PRED, DIFFERENCE,
+        ARM, AGAINST, POINT, N_COMPARED, *SHARES, N_TRUE, K_TRUE, N_WORTH, C_TRUE, *B_TRUE, C_PRED, *B_PRED, DIFFERENCE,
         P_CLOSURE, N_ARM, HOSTS_ARM,
     ),
     ("closure_arm", "closure_against"),
