@@ -71,6 +71,8 @@ class Home:
                 continue
             for record in self.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
                 made = record.dagster_event.step_materialization_data.materialization
+                if "reused" not in made.metadata:
+                    continue  # what a run tells of an external asset (surroundings), not an artefact
                 key = (made.partition or "all").replace("|", "+")
                 found[f"{made.asset_key.to_user_string()}[{key}]"] = bool(made.metadata["reused"].value)
         return found
