@@ -1,5 +1,7 @@
 """Two detectors on the same rows: DeLong against the kernel it abbreviates and against simulation, pairs, Holm."""
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -169,6 +171,11 @@ def test_swapping_the_two_changes_signs_alone(table):
     back = compare(sample, frames[1], frames[0], points, points, QUICK, ("other", "better"))
     assert one(back)["metric_difference"] == pytest.approx(-one(made)["metric_difference"])
     assert one(back)["p_paired"] == pytest.approx(one(made)["p_paired"])
+    assert answer(back).startswith("better ranks better than other: AUC"), "the better one is named first"
+    numbers = [
+        re.findall(r"AUC ([0-9.]+) against ([0-9.]+), difference ([+-][0-9.]+)", answer(t))[0] for t in (made, back)
+    ]
+    assert numbers[0] == numbers[1]
 
 
 def test_detectors_that_share_no_set_are_not_compared(table):

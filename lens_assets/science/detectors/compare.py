@@ -209,25 +209,26 @@ def answer(table: pl.DataFrame, level: float = 0.05) -> str:
     else:
         return f"{a} and {b} share no set with both classes: nothing can be said."
     r = whole.row(0, named=True)
-    size = f"AUC {r['value_a']:.4f} against {r['value_b']:.4f}, difference {_span(r)} (95 %)"
+    swap = r["p_paired"] < level and r["metric_difference"] < 0  # the better one is named, and counted, first
+    first, second = (b, a) if swap else (a, b)
+    values = (r["value_b"], r["value_a"]) if swap else (r["value_a"], r["value_b"])
+    size = f"AUC {values[0]:.4f} against {values[1]:.4f}, difference {_span(r, swap)} (95 %)"
     p = f"DeLong p = {r['p_paired']:.2g}, {r['n_pos']} lenses, {r['n'] - r['n_pos']} non-lenses, {name}"
-    if r["p_paired"] < level:
-        better, other = (a, b) if r["metric_difference"] > 0 else (b, a)
-        first = f"{better} ranks better than {other}: {size}; {p}."
-    else:
-        first = f"{a} and {b} do not differ beyond chance: {size}; {p}."
-    where = aucs.filter((pl.col("stratum_axis") != ALL) & (pl.col("p_holm") < level)).sort(
-        "p_holm", "stratum_axis", "stratum"
-    )
+    better = r["p_paired"] < level
+    said = f"{first} ranks better than {second}" if better else f"{a} and {b} do not differ beyond chance"
+    strata_tested = aucs.filter(pl.col("stratum_axis") != ALL)
+    where = strata_tested.filter(pl.col("p_holm") < level).sort("p_holm", "stratum_axis", "stratum")
     if not where.height:
-        tested = aucs.filter(pl.col("stratum_axis") != ALL).height
-        return f"{first} No stratum of {tested} differs after Holm's allowance."
+        return f"{said}: {size}; {p}. No stratum of {strata_tested.height} differs after Holm's allowance."
     parts = [
-        f"{x['stratum_axis']} {x['stratum']}: {_span(x)}, p(Holm) {x['p_holm']:.2g}"
+        f"{x['stratum_axis']} {x['stratum']}: {_span(x, swap)}, p(Holm) {x['p_holm']:.2g}"
         for x in where.head(6).iter_rows(named=True)
     ]
-    return f"{first} Strata that differ: {'; '.join(parts)}."
+    return f"{said}: {size}; {p}. Strata that differ ({first} minus {second}): {'; '.join(parts)}."
 
 
-def _span(row: dict[str, Any]) -> str:
-    return f"{row['metric_difference']:+.4f} [{row['lo95']:+.4f}, {row['hi95']:+.4f}]"
+def _span(row: dict[str, Any], swap: bool) -> str:
+    """Difference and 95 % interval, of b minus a when swapped."""
+    value, lo, hi = row["metric_difference"], row["lo95"], row["hi95"]
+    value, lo, hi = (-value, -hi, -lo) if swap else (value, lo, hi)
+    return f"{value:+.4f} [{lo:+.4f}, {hi:+.4f}]"

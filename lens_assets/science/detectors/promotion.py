@@ -113,4 +113,4 @@ def _reason(key: str, champion: str | None, colour: str, words: list[str], measu
         return f"may not be champion: {told}"
     if not measured:
         return "may not be champion: no held-out AUC"
-    return "a lower bound below the champion's" + (f" (told: {told})" if told else "")
+    return "its lower bound is below the champion's" + (f" (told: {told})" if told else "")
