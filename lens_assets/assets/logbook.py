@@ -10,6 +10,7 @@ import polars as pl
 
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.detectors import logged
+from lens_assets.science.detectors.compare import answer
 from lens_assets.science.detectors.registry import CHAMPION, CHECKPOINT, Registry, frozen_alias, model_name
 from lens_assets.science.detectors.tracking import Tracking
 from lens_assets.science.storage import Artefact
@@ -89,9 +90,12 @@ def crown(
     for row in standing.iter_rows(named=True):
         detector = artefacts[row["detector"]]
         tags = {"lens_assets.gates": row["gate_colour"], "lens_assets.standing": row["standing_reason"][:4000]}
+        part = differences.filter(pl.col("detector_a") == row["detector"])
+        if part.height:
+            tags["lens_assets.versus_reference"] = answer(part)[:4000]
         with of_detector(context, workspace, detector) as run:
             run.tags(tags)
-            run.metrics(logged.differences_of(differences.filter(pl.col("detector_a") == row["detector"])))
+            run.metrics(logged.differences_of(part))
             version = registry.register(run.run_id, detector.partition, detector.digest, tags)
         champion = version if row["champion"] else champion
     if champion is None:

@@ -53,5 +53,8 @@ def _about(store: Any, key: str) -> dict[str, str]:
     facts = {
         name: made.facts[name] for name in ("parameters", "best_epoch", "select_auc", "members") if name in made.facts
     }
-    shown = {name: f"{v:.4f}" if isinstance(v, float) else str(v) for name, v in facts.items()}
+    shown = {
+        name: f"{v:.4f}" if isinstance(v, float) else ", ".join(v) if isinstance(v, list) else str(v)
+        for name, v in facts.items()
+    }
     return {"gates": gates.facts["colour"] if gates else "insufficient", **shown, "digest": made.digest[:16]}

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lens_assets.science.detectors.strata import ALL, HELD_OUT
 
@@ -36,6 +37,8 @@ def differences(table: pl.DataFrame, name: str | None = None) -> Figure:
         labels[-1] += f"  ({counts['n_pos']})"
         for ax, metric, threshold in ((left, "auc", ""), (right, "recall", point)):
             found = here.filter((pl.col("metric") == metric) & (pl.col("threshold_name") == threshold))
+            if metric == "recall" and axis == "n2_category":
+                continue  # confusers divide the non-lenses: the lenses are the same in each
             for r in found.iter_rows(named=True):
                 sure = r["p_holm"] is not None and r["p_holm"] < _LEVEL
                 colour = (_BETTER if r["metric_difference"] > 0 else _WORSE) if sure else _SAME
@@ -47,6 +50,8 @@ def differences(table: pl.DataFrame, name: str | None = None) -> Figure:
         ax.axvline(0, color="k", lw=0.7)
         ax.grid(axis="x", lw=0.4, color="0.9")
         ax.set_xlabel(f"difference of {what}", fontsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+        ax.tick_params(axis="x", labelsize=8)
     left.set(yticks=range(len(rows) - 1, -1, -1), ylim=(-0.7, max(len(rows), 1) - 0.3))
     left.set_yticklabels(labels, fontsize=7)
     a, b = (table["detector_a"][0], table["detector_b"][0]) if table.height else ("", "")
@@ -73,7 +78,7 @@ def gates(table: pl.DataFrame, title: str) -> Figure:
             if r["gate_bar"] is not None:
                 ax.plot([r["gate_bar"]] * 2, [y - 0.35, y + 0.35], color="k", lw=1)
             if r["gate_null95"] is not None:
-                ax.plot([r["gate_null95"]], [y], marker=3, color="0.4", ms=6)
+                ax.plot([r["gate_null95"]], [y], marker="^", color="0.4", ms=4)
         ax.set(yticks=range(part.height), ylim=(-0.7, max(part.height, 1) - 0.3), xlabel=unit)
         ax.set_yticklabels([f"{r['gate']}  ({r['n_pos']} / {r['n']})" for r in part.iter_rows(named=True)], fontsize=8)
         ax.grid(axis="x", lw=0.4, color="0.9")

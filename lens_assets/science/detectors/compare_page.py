@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from lens_assets.science.cutouts.page_parts import STYLE, number, table, text, word
 from lens_assets.science.detectors.compare import answer
 from lens_assets.science.detectors.compare_figure import differences
-from lens_assets.science.detectors.strata import ALL
+from lens_assets.science.detectors.strata import ALL, EVALUATION, HELD_OUT, INDEPENDENT
 
 _HEAD = ("stratum", "metric", "A", "B", "A - B", "95 %", "p", "p, bootstrap", "p, Holm", "lenses", "objects")
 _NUMERIC = range(2, len(_HEAD))
@@ -31,7 +31,8 @@ def page(found: pl.DataFrame, about: Mapping[str, Mapping[str, Any]]) -> str:
         f"<p><b>{text(answer(found))}</b></p>",
         table(("", "detector", "gates", "what it is"), list(_about(a, b, about))),
     ]
-    for name in found["set"].unique().sort(descending=False).to_list():
+    there = set(found["set"])
+    for name in (n for n in (HELD_OUT, INDEPENDENT, EVALUATION) if n in there):
         part = found.filter(pl.col("set") == name)
         out += [f"<h2>{text(name)}</h2>", _figure(part, name), table(_HEAD, list(_rows(part)), _NUMERIC)]
         missing = part.filter(pl.col("why_not").is_not_null() & (pl.col("metric") == "auc"))

@@ -2,9 +2,9 @@
 
 A metric is called ``<set>.<metric>[.<threshold>][.<axis>.<stratum>]``, for instance ``held-out.auc``,
 ``held-out.auc.type.SER`` or ``held-out.recall.fpr1e-03.psf_r.1.2-1.35``, its 95 % bounds the same with ``.lo95`` and
-``.hi95``, and its lenses ``.n_pos``. Of strata the AUC, the calibration error, and recall and false-positive rate at the
-measured thresholds are told; all the rest is in the tables. Signs that MLflow refuses are written out: ``<1.05`` as
-``lt1.05``, ``>=1.65`` as ``ge1.65``, ``11+`` as ``11plus``.
+``.hi95``, and its lenses ``.n_pos``. Of strata of the held-out and independent lenses the AUC, the calibration error, and
+recall and false-positive rate at the measured thresholds are told; all the rest is in the tables. Signs that MLflow refuses
+are written out: ``<1.05`` as ``lt1.05``, ``>=1.65`` as ``ge1.65``, ``11+`` as ``11plus``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from lens_assets.science.detectors.strata import ALL
+from lens_assets.science.detectors.strata import ALL, HELD_OUT, INDEPENDENT
 
 _OF_STRATA = ("auc", "ece", "recall", "fpr")
 _WORDS = ((">=", "ge"), ("<", "lt"), ("+", "plus"))
@@ -57,7 +57,7 @@ def metrics_of(metrics: pl.DataFrame) -> dict[str, float]:
 
 def _told(row: Mapping[str, Any]) -> bool:
     measured = not row["threshold_name"] or row["threshold_name"].startswith("fpr")
-    return row["metric"] in _OF_STRATA and measured
+    return row["metric"] in _OF_STRATA and measured and row["set"] in (HELD_OUT, INDEPENDENT)
 
 
 def gates_of(gates: pl.DataFrame) -> dict[str, float]:
