@@ -17,8 +17,12 @@ from lens_assets.partitions import (
 )
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.detectors import checkpoint
+from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
 from lens_assets.science.injections import batch, hosts, scoring
+from lens_assets.science.injections.cosmos import GalaxySet, prepared
+from lens_assets.science.injections.galaxies import MISSING
+from lens_assets.science.injections.priors import PriorSet
 from lens_assets.science.injections.variants import Variant, load_variants
 from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
@@ -39,6 +43,18 @@ variants = dg.AssetSpec(
 def variant_of(name: str) -> Variant:
     """A variant by name."""
     return load_variants()[name]
+
+
+def galaxies_for(variant: Variant, priors: PriorSet, workspace: Workspace) -> GalaxySet | None:
+    """Real galaxies for a variant that may draw them, from the catalogue that ``LENS_ASSETS_GALAXIES`` names."""
+    mixed = variant.source == "mixture" and priors.families.get("real", 0.0) > 0
+    if variant.source != "real" and not mixed:
+        return None
+    catalogue = workspace.galaxy_catalogue
+    if catalogue is None:
+        raise BadInput(f"variant {variant.name}: {MISSING}")
+    code = code_digest("injections/cosmos.py", "injections/deconvolve.py", "injections/planes.py")
+    return prepared(catalogue, workspace.profile().injections.galaxies, workspace.work, code)
 
 
 @dg.asset(
@@ -94,12 +110,14 @@ def injection_batch(
     settings, variant = workspace.profile().injections, variant_of(keys["variant"])
     fitted = fitted_for(variant, workspace)
     priors = priors_for(variant, workspace)
+    galaxies = galaxies_for(variant, priors, workspace)
     identity = {
         "code": code_digest(*ENGINE, "completeness/detectability.py", "realism/azimuth.py"),
         "settings": settings.model_dump(exclude={"threads", "chunk"}),
         "variant": variant,
         "priors": priors.digest,
         **({"calibration": fitted.digest} if fitted else {}),
+        **({"galaxies": galaxies.digest} if galaxies else {}),
         **digests(injection_hosts, cutouts),
     }
 
@@ -107,8 +125,8 @@ def injection_batch(
         chosen = injection_hosts.read("matched" if variant.hosts == "matched" else "data")
         if fitted and variant.hosts == "calibrated":
             chosen = hosts.like_lenses(chosen, fitted.hosts)
-        plan = batch.plan_batch(chosen, variant, float(keys["theta_e"]), settings, priors=priors)
-        truth, gate = scoring.measure(plan, stamps_of(cutouts), settings, variant)
+        plan = batch.plan_batch(chosen, variant, float(keys["theta_e"]), settings, priors=priors, galaxies=galaxies)
+        truth, gate = scoring.measure(plan, stamps_of(cutouts), settings, variant, galaxies=galaxies)
         draft.table(truth)
         draft.table(gate, "gate")
 
@@ -147,7 +165,9 @@ def injection_scores(
     def make(draft: Draft) -> None:
         scorer = checkpoint.load(detector.folder, profile.cutouts.normalisation, profile.detectors)
         plan = pl.concat([a.read() for a in injection_batch])
-        draft.table(scoring.score_injections(plan, stamps_of(cutouts), scorer, profile.injections, variant))
+        galaxies = galaxies_for(variant, priors_for(variant, workspace), workspace)
+        stamps = stamps_of(cutouts)
+        draft.table(scoring.score_injections(plan, stamps, scorer, profile.injections, variant, galaxies))
         draft.facts.update(precision=scorer.precision, batches=len(injection_batch))
 
     return stage(context, workspace, identity, make)

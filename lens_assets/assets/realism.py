@@ -5,9 +5,9 @@ import json
 import dagster as dg
 import polars as pl
 
-from lens_assets.assets.calibration import fitted_for
+from lens_assets.assets.calibration import fitted_for, priors_for
 from lens_assets.assets.detectors import scoring_code, stamps_of
-from lens_assets.assets.injections import ENGINE, variant_of
+from lens_assets.assets.injections import ENGINE, galaxies_for, variant_of
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR_OF_SURFACE, SURFACE
 from lens_assets.resources.workspace import Workspace
@@ -74,7 +74,8 @@ def realism(
             lenses = assemble.unseen(lenses, fitted.judges, fitted.fitted)
         comparison = assemble.Comparison.of(lenses, sample, stamps, scorer, gate, profile.injections, settings)
         batches = pl.concat([a.read() for a in injection_batch])
-        report, injected = comparison.report(batches, variant, (keys["detector"], keys["variant"]))
+        galaxies = galaxies_for(variant, priors_for(variant, workspace), workspace)
+        report, injected = comparison.report(batches, variant, (keys["detector"], keys["variant"]), galaxies)
         before = None
         if fitted:
             plan, default = assemble.before_calibration(

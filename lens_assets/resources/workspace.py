@@ -6,6 +6,7 @@
 ``LENS_ASSETS_CACHE``       folder for local copies of remote files (default ``<home>/cache``)
 ``LENS_ASSETS_CACHE_GB``    bound of the copies of artefacts, in 10^9 bytes (default 50; ``0``: no bound)
 ``LENS_ASSETS_CATALOGUES``  folder of lens catalogues (default ``<home>/catalogues``)
+``LENS_ASSETS_GALAXIES``    catalogue of real galaxies as sources, a FITS table in GalSim's layout (default: none)
 ``LENS_ASSETS_PROFILE``     ``tiny``, ``demo`` or ``paper`` (default ``demo``), or the path of a profile YAML
 ``LENS_ASSETS_MLFLOW``      tracking URI (default SQLite below home)
 ``LENS_ASSETS_DAGSTER_URL`` address of the Dagster UI, for links (default ``http://127.0.0.1:3000``)
@@ -55,6 +56,12 @@ class Workspace(dg.ConfigurableResource):  # type: ignore[type-arg]
         if "://" in place:
             raise BadInput("lens catalogues are read from a local folder: fetch them", file=place)
         return Path(place or self.root / "catalogues")
+
+    @property
+    def galaxy_catalogue(self) -> Path | None:
+        """The catalogue of real galaxies, where the user has one."""
+        place = os.environ.get("LENS_ASSETS_GALAXIES", "")
+        return Path(place).absolute() if place else None
 
     @property
     def truth_folder(self) -> Path:

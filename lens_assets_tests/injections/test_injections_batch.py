@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from lens_assets.science.injections import noise
 from lens_assets.science.injections.batch import inject, one, plan_batch
 from lens_assets.science.injections.hosts import bin_of, choose_hosts
 from lens_assets.science.injections.priors import load_priors, prior_set
+from lens_assets.science.injections.scoring import ahead
 from lens_assets.science.injections.settings import Settings
 from lens_assets.science.injections.tables import paper_table
 from lens_assets.science.injections.truth import arc_snr, measure_truth
@@ -436,3 +437,28 @@ def test_bigger_settings_are_validated() -> None:
     with pytest.raises(ValueError, match="not in the grid"):
         Settings().theta_key(0.6)
     assert len(Settings().theta_e) * len(Settings().psf_centres) * len(Settings().depth_centres) == 385
+
+
+# --- rendering ahead -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_made_ahead_comes_in_order_raises_in_its_place_and_stops_with_its_reader() -> None:
+    made: list[int] = []
+
+    def source(n: int, bad: int = -1) -> Iterator[int]:
+        for i in range(n):
+            if i == bad:
+                raise KeyError("in the maker")
+            made.append(i)
+            yield i
+
+    assert list(ahead(source(50))) == list(range(50))
+    broken = ahead(source(9, bad=4))
+    assert [next(broken) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(KeyError, match="in the maker"):
+        next(broken)
+    made.clear()
+    reader = ahead(source(1000), depth=2)
+    assert next(reader) == 0
+    reader.close()  # joins the maker
+    assert len(made) <= 5

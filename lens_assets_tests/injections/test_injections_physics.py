@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import galsim
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lenstronomy.LensModel.lens_model import LensModel
@@ -390,3 +393,51 @@ def test_a_round_power_law_magnifies_a_small_source_as_its_equation_says(slope: 
     )  # fmt: skip
     inner = 0.02 if slope < 2 else 0.0  # a shallow lens has a third image near its centre, faint
     assert render(p).lensed_flux[0, 1] / render(p).unlensed_flux[0, 1] == pytest.approx(mu, rel=0.01 + inner)
+
+
+# --- supplied PSF images ---------------------------------------------------------------------------------------------
+
+
+def psf_file(folder: Path, images: dict[str, npt.NDArray[np.float64]]) -> str:
+    fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(i, name=f"PSF_{b}") for b, i in images.items())]).writeto(
+        folder / "psf.fits"
+    )
+    return str(folder / "psf.fits")
+
+
+def test_a_supplied_psf_image_gives_what_its_profile_gives(tmp_path: Path) -> None:
+    """Pixels of a Moffat, one a band, against the analytic Moffat: point images, and an arc."""
+    spec = PsfSpec(beta=4.5)
+    p = params(psfsize_g=1.4, psfsize_r=1.25, psfsize_z=1.1)
+    pixels = {b: psf.kernel(spec, float(p[f"psfsize_{b}"][0]), SCALE, 63) for b in "grz"}
+    given = PsfSpec(kind="image", file=psf_file(tmp_path, pixels))
+    for family in ("sersic", "point"):
+        ours, want = render({**p, "family": [family]}, given).images, render({**p, "family": [family]}, spec).images
+        assert errors(ours, want)[1].max() < 2e-3
+    one, other = (PsfSpec(kind="image", file=given.file, sha256=s) for s in (given.sha256, ""))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((63, 63), 1.0), "sum is one"), (np.eye(64) / 64, "odd side"), (np.full((63, 63), np.nan), "finite"),
+        (np.roll(galsim.Gaussian(fwhm=4.0).drawImage(nx=63, ny=63, scale=1.0).array, 1, 0), "middle"),
+    ],
+)  # fmt: skip
+def test_pixels_that_are_no_psf_are_refused(tmp_path: Path, image: npt.NDArray[np.float64], message: str) -> None:
+    spec = PsfSpec(kind="image", file=psf_file(tmp_path, dict.fromkeys("grz", image)))
+    with pytest.raises(BadInput, match=message):
+        render(params(), spec)
+
+
+def test_a_psf_image_is_smaller_than_the_stamp_and_has_all_bands(tmp_path: Path) -> None:
+    image = galsim.Gaussian(fwhm=4.0).drawImage(nx=63, ny=63, scale=1.0, dtype=float).array
+    whole = PsfSpec(kind="image", file=psf_file(tmp_path, dict.fromkeys("grz", image)))
+    with pytest.raises(BadInput, match="not smaller than a stamp of 63"):
+        render(params(), whole, size=63)
+    (tmp_path / "two").mkdir()
+    with pytest.raises(BadInput, match="no PSF of band z"):
+        render(params(), PsfSpec(kind="image", file=psf_file(tmp_path / "two", dict.fromkeys("gr", image))))
+    with pytest.raises(ValueError, match="belongs to"):
+        PsfSpec(kind="moffat", file=whole.file)

@@ -2,7 +2,7 @@
 
 numba keeps what it compiled beside a module, and looks at that module's time of change alone: code compiled against a
 helper in another file would outlive a change of the helper. Here the stamp of every kept function covers all modules of
-the room.
+the room that compile anything.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = _intrinsic
 def _room() -> str:
     total = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        total.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        source = path.read_bytes()
+        if b"@compiled()" in source:
+            total.update(path.name.encode() + b"\0" + source + b"\0")
     return total.hexdigest()
 
 

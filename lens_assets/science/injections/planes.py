@@ -60,9 +60,17 @@ class Plane:
 class Galaxies(Protocol):
     """Galaxies of one pool: identities (sorted), half-light radii (arcsec, circular aperture), axis ratios, planes."""
 
-    ids: list[str]
-    radius: F64
-    q: F64
+    @property
+    def ids(self) -> list[str]:
+        """Identities, sorted."""
+
+    @property
+    def radius(self) -> F64:
+        """Half-light radii, arcsec."""
+
+    @property
+    def q(self) -> F64:
+        """Axis ratios."""
 
     def plane(self, source_id: str) -> Plane:
         """The source plane of one of them."""

@@ -4,22 +4,33 @@ Nothing is re-convolved: an injection gets the PSF its host has. The FWHM is PSF
 multiplies by the pixel's own response (0.9 % in FWHM at 1.3"); ``pixel="included"`` takes PSFSIZE as the effective PSF,
 as a PSFEx model is. Real coadds have wings between Moffat beta 2.5 and 4.5, which is why beta is a variant.
 
-What does not belong here: supplied pixelised PSFs (they enter as a third ``kind``), and measuring PSFs.
+``kind: image`` takes pixels instead, one image a band on the survey's own grid (a PSFEx model of a coadd, for instance):
+what a star looks like there, pixel response included, the star in the middle of the central pixel. Light between its
+pixels is its band-limited (sinc) interpolation, which is what the survey's sampling can know of it.
+
+What does not belong here: measuring PSFs.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 from functools import lru_cache
-from typing import Literal
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-from pydantic import BaseModel, ConfigDict, Field
+from astropy.io import fits
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.special import gamma, ive, kv
 
+from lens_assets.science.errors import BadInput
 from lens_assets.science.injections.compiling import compiled
-from lens_assets.science.injections.quadrature import NODES, RULES, TAPS, WEIGHTS
+from lens_assets.science.injections.spread import NODES, RULES, TAPS, WEIGHTS
+from lens_assets.science.surveys.layout import BANDS
 
 F64 = npt.NDArray[np.float64]
 
@@ -29,9 +40,26 @@ class PsfSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["moffat", "gaussian"] = "moffat"
+    kind: Literal["moffat", "gaussian", "image"] = "moffat"
     beta: float = Field(3.5, gt=1.0, le=20.0)
     pixel: Literal["integrate", "included"] = "integrate"
+    file: str = ""
+    """Of ``kind: image``: a FITS file with an image a band (EXTNAME or BAND ``g``, ``r``, ``z``); the FWHM of the hosts are
+    then not used."""
+    sha256: str = Field("", pattern=r"([0-9a-f]{64})?")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _identified(cls, body: Any) -> Any:
+        if isinstance(body, dict) and body.get("file") and not body.get("sha256"):
+            return {**body, "sha256": hashlib.sha256(_read(str(body["file"]))).hexdigest()}
+        return body
+
+    @model_validator(mode="after")
+    def _whole(self) -> PsfSpec:
+        if (self.kind == "image") != bool(self.file):
+            raise ValueError("a file belongs to `kind: image`, and is needed there")
+        return self
 
 
 _STEP = 1.0 / 256.0
@@ -118,6 +146,66 @@ def response(n: int, scale: float, pixel: str) -> tuple[F64, F64]:
     return np.hypot(ky[:, None], kx[None, :]) / scale, axis(ky)[:, None] * axis(kx)[None, :]
 
 
+def _read(file: str) -> bytes:
+    folder = resources.files("lens_assets") / "config" / "injections"
+    try:
+        return Path(file).read_bytes() if Path(file).is_absolute() else (folder / file).read_bytes()
+    except OSError as fault:
+        raise BadInput("the PSF image cannot be read", file=file) from fault
+
+
+@lru_cache(maxsize=8)
+def images_of(spec: PsfSpec) -> F64:
+    """The supplied PSF of each band (g, r, z), (3, s, s), each of unit sum, its star in the middle.
+
+    Raises :class:`BadInput` for another file than was named, a band that is missing, an even side, a sum that is not one to
+    2 %, or light that is centred more than half a pixel off.
+    """
+    raw = _read(spec.file)
+    if hashlib.sha256(raw).hexdigest() != spec.sha256:
+        raise BadInput(f"the PSF image is another one than sha256 {spec.sha256}", file=spec.file)
+    found: dict[str, F64] = {}
+    with fits.open(io.BytesIO(raw)) as hdus:
+        for hdu in hdus:
+            if hdu.data is not None and hdu.is_image:
+                name = str(hdu.header.get("BAND", hdu.name)).strip().lower()
+                found[name[-1:]] = np.asarray(hdu.data, dtype=np.float64)
+    for band in BANDS:
+        if band not in found:
+            raise BadInput(f"no PSF of band {band}; there are {sorted(found)}", file=spec.file)
+        check_image(found[band], f"{spec.file} ({band})")
+    if len({found[b].shape for b in BANDS}) != 1:
+        raise BadInput("the PSF images of the bands have different sizes", file=spec.file)
+    return np.stack([found[b] / found[b].sum() for b in BANDS])
+
+
+def check_image(image: F64, file: str) -> None:
+    """That pixels are a PSF: square with a middle, finite, of unit sum (2 %), centred (half a pixel)."""
+    if image.ndim != 2 or image.shape[0] != image.shape[1] or image.shape[0] % 2 == 0:
+        raise BadInput(f"a PSF image is square with an odd side, not {image.shape}", file=file)
+    if not np.isfinite(image).all() or abs(image.sum() - 1.0) > 0.02:
+        raise BadInput(f"a PSF image is finite and its sum is one, not {image.sum():.4g}", file=file)
+    core = np.where(image > 0.1 * image.max(), image, 0.0)
+    y, x = np.indices(image.shape) - image.shape[0] // 2
+    off = (float((core * x).sum() / core.sum()), float((core * y).sum() / core.sum()))
+    if max(map(abs, off)) > 0.5:
+        raise BadInput(
+            f"a PSF image has its star in the middle of the central pixel, not {off} pixels from it", file=file
+        )
+
+
+@lru_cache(maxsize=8)
+def _image_transfer(spec: PsfSpec, n: int, size: int) -> npt.NDArray[np.complex128]:
+    """Transfer functions (3, n, n // 2 + 1) of the supplied images; they must be smaller than the stamp."""
+    images = images_of(spec)
+    side = images.shape[-1]
+    if side >= size:
+        raise BadInput(f"a PSF image of {side} pixels is not smaller than a stamp of {size}", file=spec.file)
+    padded = np.zeros((3, n, n))
+    padded[:, :side, :side] = images
+    return np.asarray(scipy.fft.rfft2(np.roll(padded, (-(side // 2), -(side // 2)), (1, 2))))
+
+
 @compiled()
 def _apply(spectrum, k, factor, profile, fwhm, amplitude, out):  # type: ignore[no-untyped-def]
     """out[b] = spectrum * factor * amplitude[b] * profile(k * fwhm[b]), linear interpolation (error < 2e-6)."""
@@ -141,10 +229,13 @@ def convolve(grid: F64, fluxes: F64, fwhm: F64, spec: PsfSpec, size: int, scale:
     Also the sum of the grid's samples, exact: the light before the PSF.
     """
     n = grid.shape[0]
-    k, factor = response(n, scale, spec.pixel)
+    k, factor = response(n, scale, "included" if spec.kind == "image" else spec.pixel)
     spectrum = scipy.fft.rfft2(grid, workers=1)
-    out = np.empty((fwhm.size, n, n // 2 + 1), dtype=np.complex128)
-    _apply(spectrum, k, factor, _profile(spec.kind, spec.beta), fwhm, fluxes, out)
+    if spec.kind == "image":
+        out = (spectrum * factor)[None] * _image_transfer(spec, n, size) * fluxes[:, None, None]
+    else:
+        out = np.empty((fwhm.size, n, n // 2 + 1), dtype=np.complex128)
+        _apply(spectrum, k, factor, _profile(spec.kind, spec.beta), fwhm, fluxes, out)
     image = scipy.fft.irfft2(out, s=(n, n), workers=1)
     edge = TAPS // 2
     return image[:, edge : edge + size, edge : edge + size], float(spectrum[0, 0].real * factor[0, 0])
@@ -154,6 +245,8 @@ def kernel(spec: PsfSpec, fwhm: float, scale: float, size: int = 63) -> F64:
     """The PSF as pixels (size odd, unit sum): for codes that convolve by kernel, and for checks of width and shape."""
     if size % 2 == 0:
         raise ValueError(f"a kernel has an odd side, not {size}")
+    if spec.kind == "image":
+        raise ValueError("a supplied PSF has its own pixels: images_of(spec)")
     n = scipy.fft.next_fast_len(8 * size, real=True)
     ky, kx = 2 * np.pi * scipy.fft.fftfreq(n), 2 * np.pi * scipy.fft.rfftfreq(n)
     t = transfer(spec, fwhm, np.hypot(ky[:, None], kx[None, :]) / scale)

@@ -17,25 +17,13 @@ from __future__ import annotations
 import numpy as np
 
 from lens_assets.science.injections.compiling import compiled
-from lens_assets.science.injections.evaluate import bounds, brightness
+from lens_assets.science.injections.evaluate import bounds
 from lens_assets.science.injections.light import dark_radius
 from lens_assets.science.injections.rays import stretch_at
+from lens_assets.science.injections.spread import RULES, SPLIT, TAPS, gauss, whole
 
-TAPS = 7
-"""Pixels over which one sample is spread, per axis."""
-SPLIT = 4
-"""Each refinement splits a cell SPLIT x SPLIT."""
 MIDPOINT = 4.0
 """The midpoint rule's bound counts this much more: its errors add along the borders to cells with better rules."""
-RULES = 3
-"""Gauss-Legendre rules of 1, 2 and 3 points per axis."""
-NODES = np.array([
-    [0.0, 0.0, 0.0],
-    [-0.28867513459481287, 0.28867513459481287, 0.0],
-    [-0.3872983346207417, 0.0, 0.3872983346207417],
-])  # fmt: skip
-"""Their nodes, in units of the cell's side from its middle."""
-WEIGHTS = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [5.0 / 18.0, 8.0 / 18.0, 5.0 / 18.0]])
 
 
 @compiled()
@@ -112,62 +100,6 @@ def _mend(cells, sb, rule, side, value):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _gauss(cells, g, side, first, scale, middle, lens, parts, place, pixels, inner, table, grid, flux):  # type: ignore[no-untyped-def]
-    """Cells (rows, columns at ``side`` a pixel) by the rule of g x g points, spread to ``grid`` and summed in ``flux``."""
-    count = cells.shape[0]
-    n = g * g
-    x = np.empty(count * n)
-    y = np.empty(count * n)
-    for c in range(count):
-        for b in range(g):
-            for a in range(g):
-                k = c * n + b * g + a
-                x[k] = ((cells[c, 1] + 0.5 + NODES[g - 1, a]) / side - 0.5 - middle) * scale
-                y[k] = ((cells[c, 0] + 0.5 + NODES[g - 1, b]) / side - 0.5 - middle) * scale
-    sb = np.empty(count * n)
-    brightness(x, y, lens, parts, place, pixels, inner, sb)
-    h = scale / side
-    area = h * h
-    strip = np.empty((3, TAPS))
-    for c in range(count):
-        pj = cells[c, 0] // side
-        pi = cells[c, 1] // side
-        oj = first + (cells[c, 0] - pj * side) * g
-        oi = first + (cells[c, 1] - pi * side) * g
-        for b in range(g):
-            for t in range(TAPS):
-                strip[b, t] = 0.0
-            for a in range(g):
-                k = c * n + b * g + a
-                value = sb[k] * area
-                flux[pj, pi] += value * WEIGHTS[g - 1, a] * WEIGHTS[g - 1, b]
-                for t in range(TAPS):
-                    strip[b, t] += value * table[oi + a, t]
-        for u in range(TAPS):
-            for b in range(g):
-                w = table[oj + b, u]
-                for t in range(TAPS):
-                    grid[pj + u, pi + t] += strip[b, t] * w
-    return count * n
-
-
-@compiled()
-def _whole(plain, size, table, grid):  # type: ignore[no-untyped-def]
-    """Spread pixels that one sample is enough for."""
-    rows = np.zeros((size, size + TAPS - 1))
-    for j in range(size):
-        for t in range(TAPS):
-            w = table[0, t]
-            for i in range(size):
-                rows[j, i + t] += w * plain[j, i]
-    for j in range(size):
-        for t in range(TAPS):
-            w = table[0, t]
-            for i in range(size + TAPS - 1):
-                grid[j + t, i] += w * rows[j, i]
-
-
-@compiled()
 def _native(size, scale, lens, parts, place, pixels, spans, bend, inner, levels, tolerance, allowed, plain, flux, rule):  # type: ignore[no-untyped-def]
     """The pixels: midpoints into ``flux``, the rule each needs, and ``plain`` for those that need no other."""
     middle = 0.5 * (size - 1)
@@ -236,7 +168,7 @@ def deposit(size, scale, lens, parts, place, pixels, spans, bend, inner, levels,
     evaluations = _native(
         size, scale, lens, parts, place, pixels, spans, bend, inner, levels, tolerance, allowed, plain, flux, rules
     )
-    _whole(plain, size, table, grid)
+    whole(plain, size, table, grid)
     chosen = np.empty((RULES + 1, size * size, 2), np.int64)
     counts = np.zeros(RULES + 1, np.int64)
     for j in range(size):
@@ -248,7 +180,7 @@ def deposit(size, scale, lens, parts, place, pixels, spans, bend, inner, levels,
                 counts[r] += 1
                 flux[j, i] = 0.0
     for g in range(2, RULES + 1):
-        evaluations += _gauss(
+        evaluations += gauss(
             chosen[g, : counts[g]],
             g,
             1,
@@ -334,7 +266,7 @@ def deposit(size, scale, lens, parts, place, pixels, spans, bend, inner, levels,
                         total += strip[b, t] * table[oj + b, u]
                     grid[pj + u, pi + t] += total
         for g in range(2, RULES + 1):
-            evaluations += _gauss(
+            evaluations += gauss(
                 chosen[g, : counts[g]], g, side, first[level, g - 1], scale, middle, lens, parts, place, pixels, inner,
                 table, grid, flux,
             )  # fmt: skip

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 
 from lens_assets.science.injections import lens as equations
 from lens_assets.science.injections.psf import PsfSpec, kernel, transfer
-from lens_assets.science.injections.scene import Scene
+from lens_assets.science.injections.scene import Placed, Scene
 from lens_assets.science.injections.sources import brightness, point_images
 
 F32 = npt.NDArray[np.float32]
@@ -48,8 +49,12 @@ def dense(scene: Scene, psf: PsfSpec, size: int, scale: float, m: int, device: s
         )
         pos = (x - lx, y - ly)
         bx, by = equations.shoot(*pos, te, q, torch.atan2(s, c), g1, g2, slope)
-        parts = torch.tensor(scene.parts[scene.offsets[i] : scene.offsets[i + 1]], device=device)
-        sb = brightness(bx, by, parts)
+        placed = scene.images[i]
+        if placed is None:
+            parts = torch.tensor(scene.parts[scene.offsets[i] : scene.offsets[i + 1]], device=device)
+            sb = brightness(bx, by, parts)
+        else:
+            sb = image_brightness(bx, by, placed)
         if not scene.inner[i]:
             a11, a12, a22 = equations.jacobian(*pos, te, q, torch.atan2(s, c), g1, g2, slope)
             sb = torch.where(a11 * a22 - a12 * a12 < 0, torch.zeros_like(sb), sb)
@@ -61,6 +66,15 @@ def dense(scene: Scene, psf: PsfSpec, size: int, scale: float, m: int, device: s
             image = torch.fft.irfft2(spectrum * factor, s=(n, n))[:side:m, :side:m]
             images[i, b] = (image * (m * m * scene.flux[i, b])).clamp(min=0).cpu().numpy()
     return images, mu
+
+
+def image_brightness(bx: torch.Tensor, by: torch.Tensor, placed: Placed) -> torch.Tensor:
+    """Surface brightness (per arcsec^2) of a real galaxy at source positions: the readable statement (scipy's spline)."""
+    dx, dy = bx.cpu().numpy() - placed.x, by.cpu().numpy() - placed.y
+    u = (placed.cos * dx + placed.sin * dy) / placed.scale + placed.plane.centre[0]
+    v = (placed.cos * dy - placed.sin * dx) / placed.scale + placed.plane.centre[1]
+    found = ndimage.map_coordinates(placed.plane.pixels, [v, u], order=3, mode="constant", prefilter=False)
+    return torch.tensor(found / placed.scale**2, device=bx.device)
 
 
 def lenstronomy_models(
@@ -106,6 +120,8 @@ def lenstronomy_models(
     else:
         fine = kernel(psf.model_copy(update={"pixel": "included"}), scene.fwhm[i, band], scale / m, KERNEL_SIZE * m | 1)
         psf_class = PSF(psf_type="PIXEL", kernel_point_source=fine, point_source_supersampling_factor=m)
+    if scene.images[i] is not None:
+        raise ValueError("lenstronomy's spline of an image is another one: hold real galaxies against `dense`")
     point = bool(scene.point[i])
     kwargs: dict[str, Any] = {"kwargs_lens": kwargs_lens}
     models: dict[str, Any] = {"lens_model_class": LensModel(["EPL" if mass else "SIE", "SHEAR"])}

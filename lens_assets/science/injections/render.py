@@ -22,6 +22,7 @@ from lens_assets.science.injections import quadrature
 from lens_assets.science.injections.psf import PsfSpec, convolve, kaiser_bessel, window
 from lens_assets.science.injections.scene import Placed, Scene, scene_of
 from lens_assets.science.injections.sources import point_images
+from lens_assets.science.injections.spread import TAPS
 from lens_assets.science.surveys.layout import PIXEL_SCALE
 
 F32 = npt.NDArray[np.float32]
@@ -64,7 +65,7 @@ def grid_side(size: int) -> int:
 
     The wings of an arc 8" from the centre come back at 7.5" or more from it, below 1e-5 of its brightness.
     """
-    return int(scipy.fft.next_fast_len(size + quadrature.TAPS + 4, real=True))
+    return int(scipy.fft.next_fast_len(size + TAPS + 4, real=True))
 
 
 _NO_PLACE = (0.0,) * 7
@@ -106,7 +107,7 @@ def _one(scene: Scene, i: int, psf: PsfSpec, size: int, scale: float, accuracy: 
 
 
 def _deposit_points(lens: tuple[float, ...], source: F64, inner: bool, size: int, scale: float, grid: F64) -> None:
-    taps = np.arange(quadrature.TAPS)
+    taps = np.arange(TAPS)
     for x, y, mu in point_images(lens, float(source[0]), float(source[1])):
         if mu < 0 and not inner:
             continue
@@ -115,7 +116,7 @@ def _deposit_points(lens: tuple[float, ...], source: F64, inner: bool, size: int
         if not (0 <= i < size and 0 <= j < size):
             continue
         wx, wy = kaiser_bessel(taps - 3 - (column - i)), kaiser_bessel(taps - 3 - (row - j))
-        grid[j : j + quadrature.TAPS, i : i + quadrature.TAPS] += abs(mu) * wy[:, None] * wx[None, :]
+        grid[j : j + TAPS, i : i + TAPS] += abs(mu) * wy[:, None] * wx[None, :]
 
 
 def render(

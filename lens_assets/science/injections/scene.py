@@ -144,17 +144,17 @@ def _images(
 
 
 def _parts(frame: pl.DataFrame, smooth: F64, family: npt.NDArray[Any]) -> tuple[F64, npt.NDArray[np.int64]]:
-    clumpy = np.flatnonzero(family == "clumpy")
-    if clumpy.size == 0:
+    if not np.isin(family, ("clumpy", "real")).any():
         return smooth, np.arange(len(smooth) + 1)
-    lists = {name: frame[name].to_list() for name in CLUMP_COLUMNS}
-    fraction = frame["clump_fraction"].to_numpy()
-    chosen = set(clumpy.tolist())
-    blocks = [
-        with_clumps(smooth[i], float(fraction[i]), *(np.asarray(lists[c][i], dtype=np.float64) for c in CLUMP_COLUMNS))
-        if i in chosen
-        else smooth[i : i + 1]
-        for i in range(len(smooth))
-    ]
+    clumpy = (family == "clumpy").any()
+    lists = {name: frame[name].to_list() for name in CLUMP_COLUMNS} if clumpy else {}
+    fraction = frame["clump_fraction"].to_numpy() if clumpy else np.zeros(len(smooth))
+    blocks = []
+    for i, name in enumerate(family.tolist()):
+        if name == "clumpy":
+            clumps = (np.asarray(lists[c][i], dtype=np.float64) for c in CLUMP_COLUMNS)
+            blocks.append(with_clumps(smooth[i], float(fraction[i]), *clumps))
+        else:
+            blocks.append(smooth[i:i] if name == "real" else smooth[i : i + 1])
     offsets = np.concatenate([[0], np.cumsum([len(b) for b in blocks])])
     return np.ascontiguousarray(np.concatenate(blocks)), offsets.astype(np.int64)

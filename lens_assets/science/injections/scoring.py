@@ -6,7 +6,10 @@ What does not belong here: the physics (``render``), the network (``detectors.sc
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -16,13 +19,19 @@ from lens_assets.science.columns.scoring import INJECTION_GATES, INJECTION_SCORE
 from lens_assets.science.completeness.detectability import GateSettings, gate_statistic
 from lens_assets.science.detectors.score import Batch, Scorer, conditions_of, probability
 from lens_assets.science.injections.batch import StampSource, inject
+from lens_assets.science.injections.planes import Galaxies
 from lens_assets.science.injections.settings import Settings
 from lens_assets.science.injections.truth import truth_of
 from lens_assets.science.injections.variants import Variant
 
 
 def measure(
-    plan: pl.DataFrame, stamps: StampSource, settings: Settings, variant: Variant, gate: GateSettings | None = None
+    plan: pl.DataFrame,
+    stamps: StampSource,
+    settings: Settings,
+    variant: Variant,
+    gate: GateSettings | None = None,
+    galaxies: Galaxies | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Render a plan once and measure it.
 
@@ -32,7 +41,7 @@ def measure(
     gate, on the injected stamp; null where its background cannot be measured), both sorted by ``injection_id``.
     """
     truth, statistic = [], []
-    for chunk in inject(plan, stamps, settings, variant):
+    for chunk in inject(plan, stamps, settings, variant, galaxies):
         truth.append(truth_of(chunk, settings))
         total = gate_statistic(chunk.images, chunk.invvar, gate).total
         statistic.append(pl.DataFrame({"injection_id": chunk.ids, "gate_statistic": total}))
@@ -44,8 +53,58 @@ def measure(
     return INJECTION_BATCH.conform(whole), INJECTION_GATES.conform(gates)
 
 
+T = TypeVar("T")
+
+
+def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+    """The same items in the same order, made by a thread of their own up to ``depth`` before they are asked for.
+
+    Rendering and the network both leave the interpreter's lock, so that one works while the other does. An exception of
+    the maker is raised here, in its place; a consumer that stops early stops the maker.
+    """
+    ready: queue.Queue[tuple[bool, object]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(entry: tuple[bool, object]) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put((True, item)):
+                    return
+            put((False, None))
+        except BaseException as fault:
+            put((False, fault))
+
+    maker = threading.Thread(target=make, name="render ahead", daemon=True)
+    maker.start()
+    try:
+        while True:
+            more, item = ready.get()
+            if not more:
+                if isinstance(item, BaseException):
+                    raise item
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        maker.join()
+
+
 def score_injections(
-    plan: pl.DataFrame, stamps: StampSource, scorer: Scorer, settings: Settings, variant: Variant
+    plan: pl.DataFrame,
+    stamps: StampSource,
+    scorer: Scorer,
+    settings: Settings,
+    variant: Variant,
+    galaxies: Galaxies | None = None,
 ) -> pl.DataFrame:
     """The ``injection_scores`` table: one row an injection, in one pass and without keeping stamps."""
     rows = plan.sort("injection_id")
@@ -53,7 +112,7 @@ def score_injections(
     conditions = conditions_of(rows, scorer)  # an injection is seen under its host's
 
     def stream() -> Iterator[Batch]:
-        for chunk in inject(rows, stamps, settings, variant):
+        for chunk in ahead(inject(rows, stamps, settings, variant, galaxies)):
             of_chunk = None if conditions is None else conditions[len(ids) : len(ids) + len(chunk.ids)]
             ids.extend(chunk.ids)
             yield chunk.images, chunk.invvar > 0, of_chunk

@@ -12,6 +12,7 @@ import polars as pl
 
 from lens_assets.science.columns.injections import INJECTION_BATCH
 from lens_assets.science.injections.batch import Chunk, StampSource, inject
+from lens_assets.science.injections.planes import Galaxies
 from lens_assets.science.injections.settings import Settings
 from lens_assets.science.injections.variants import Variant
 from lens_assets.science.surveys.layout import BANDS, ZERO_POINT
@@ -67,10 +68,14 @@ def truth_of(chunk: Chunk, settings: Settings) -> pl.DataFrame:
 
 
 def measure_truth(
-    params: pl.DataFrame, stamps: StampSource, settings: Settings, variant: Variant | None = None
+    params: pl.DataFrame,
+    stamps: StampSource,
+    settings: Settings,
+    variant: Variant | None = None,
+    galaxies: Galaxies | None = None,
 ) -> pl.DataFrame:
     """The table ``injection_batch``: parameters and truth, one row per injection, sorted by ``injection_id``."""
-    parts = [truth_of(chunk, settings) for chunk in inject(params, stamps, settings, variant)]
+    parts = [truth_of(chunk, settings) for chunk in inject(params, stamps, settings, variant, galaxies)]
     if not parts:
         return pl.DataFrame(schema={c.name: c.dtype for c in INJECTION_BATCH.columns})
     return INJECTION_BATCH.conform(params.join(pl.concat(parts), on="injection_id", how="left"))

@@ -43,7 +43,9 @@ class Variant(BaseModel):
     @property
     def digest(self) -> str:
         """Identity of what is rendered: everything but the name and the words (and the numbers of the prior set)."""
-        return digest(self.model_dump(mode="json", exclude={"name", "summary", "paired_with"}))
+        return digest(
+            self.model_dump(mode="json", exclude={"name": True, "summary": True, "paired_with": True, "psf": {"file"}})
+        )
 
     @model_validator(mode="after")
     def _not_itself(self) -> Variant:

@@ -19,6 +19,7 @@ from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
 from lens_assets.science.injections.batch import StampSource, inject, plan_batch
 from lens_assets.science.injections.hosts import choose_hosts
+from lens_assets.science.injections.planes import Galaxies
 from lens_assets.science.injections.settings import Settings as InjectionSettings
 from lens_assets.science.injections.variants import Variant, load_variants
 from lens_assets.science.realism.panel import Panel, assemble
@@ -73,6 +74,7 @@ def injected_set(
     *,
     most: int,
     seed: int,
+    galaxies: Galaxies | None = None,
 ) -> StampSet:
     """At most ``most`` injections of a variant, drawn by stable hash, rendered again with their features."""
     rows = batches.sort("injection_id")
@@ -80,7 +82,7 @@ def injected_set(
         chosen = generator("realism injections", variant.name, seed).choice(rows.height, most, replace=False)
         rows = rows[np.sort(chosen)]
     images, invvar = [], []
-    for chunk in inject(rows, stamps, settings, variant):
+    for chunk in inject(rows, stamps, settings, variant, galaxies):
         images.append(chunk.images)
         invvar.append(chunk.invvar)
     im, iv = np.concatenate(images), np.concatenate(invvar)
@@ -145,13 +147,14 @@ class Comparison:
         )
 
     def report(
-        self, batches: pl.DataFrame, variant: Variant, identity: tuple[str, ...]
+        self, batches: pl.DataFrame, variant: Variant, identity: tuple[str, ...], galaxies: Galaxies | None = None
     ) -> tuple[RealismReport, StampSet]:
-        """The report of a variant's injections, and the injections that were compared."""
+        """The report of a variant's injections, and the injections that were compared; ``galaxies`` where it draws real ones."""
         s = self.settings
         injected = injected_set(
-            batches, self.stamps, self.scorer, self.gate, self.injections, variant, most=s.most_injected, seed=s.seed
-        )
+            batches, self.stamps, self.scorer, self.gate, self.injections, variant, most=s.most_injected, seed=s.seed,
+            galaxies=galaxies,
+        )  # fmt: skip
         hosts = self.sample.join(injected.frame.select("galaxy_id").unique(), on="galaxy_id", how="semi")
         bare = real_set(hosts.sort("galaxy_id"), self.stamps, self.scorer, self.gate, "hosts")
         ids = self.others["galaxy_id"].to_numpy()
