@@ -58,9 +58,11 @@ def _curves(ax: Axes, rows: pl.DataFrame, reference: str, weighting: str) -> Non
         for c in ("band_lowest", "band_median", "band_highest", "completeness", "total_lo68", "total_hi68")
     }
     count = max(rows["n_surfaces"].to_list())
-    ax.fill_between(x, y["band_lowest"], y["band_highest"], color=_BAND, alpha=0.2, lw=0,
-                    label=f"lowest to highest of {count} surfaces")  # fmt: skip
-    ax.plot(x, y["band_median"], color=_BAND, lw=1.2, ls="--", label="median")
+    ax.fill_between(x, y["band_lowest"], y["band_highest"], color=_BAND, alpha=0.2, lw=0)
+    # a theta_E without neighbours has no area to fill and no line to draw: its own bar and tick
+    ax.vlines(x, y["band_lowest"], y["band_highest"], color=_BAND, alpha=0.35, lw=7,
+              label=f"lowest to highest of {count} surfaces")  # fmt: skip
+    ax.plot(x, y["band_median"], color=_BAND, lw=1.2, ls="--", marker="_", ms=9, label="median")
     down, up = y["completeness"] - y["total_lo68"], y["total_hi68"] - y["completeness"]
     ax.errorbar(x, y["completeness"], yerr=[np.maximum(down, 0), np.maximum(up, 0)], color=_INK, marker="o", ms=3.5,
                 lw=1.4, capsize=2, label=f"{reference}, 68 %")  # fmt: skip
