@@ -1,14 +1,18 @@
 """Matching, the linear probe and the Frechet distance against planted truth and closed forms."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lens_assets.science.errors import BadInput
+from lens_assets.science.realism.feature_space import feature_gates
 from lens_assets.science.realism.frechet import frechet, gaussian_distance
-from lens_assets.science.realism.match import match
+from lens_assets.science.realism.match import Matched, match
 from lens_assets.science.realism.probe import auc, halves_control, linear_probe
+from lens_assets.science.realism.settings import Settings
+from lens_assets.science.realism.stamps import StampSet
 
 
 def names(prefix, n):
@@ -227,3 +231,23 @@ def test_unmeasured_and_exact_axes_leave_rows_out_with_a_count():
     )
     assert m.pairs.tolist() == [[0, 0]]
     assert m.facts["real_left_out"] == {"an axis is not measured": 1, "no injection within tolerance": 1}
+
+
+@pytest.mark.parametrize(("n", "enough"), [(9, False), (10, True)])
+def test_too_few_matched_lenses_for_a_frechet_distance_are_insufficient_and_no_error(n, enough):
+    """A profile may let the probe judge fewer lenses than a distance of covariances needs."""
+    rng = np.random.default_rng(2)
+
+    def stamps(count, prefix):
+        frame = pl.DataFrame({"galaxy_id": [f"{prefix}{i:03d}" for i in range(count)], "depth_r": 24.0})
+        frame = frame.with_columns(pl.lit(1.3).alias(f"psfsize_{b}") for b in "grz")
+        images = rng.normal(size=(count, 3, 21, 21)).astype(np.float32)
+        return StampSet.of(images, np.ones_like(images), frame, rng.normal(size=(count, 6)))
+
+    real, injected = stamps(n, "r"), stamps(30, "i")
+    rows = Matched(np.arange(n), np.arange(19), np.zeros((0, 2), np.int64), {})
+    few = Settings(min_real=8, permutations=20, bootstrap_draws=50, control_splits=2, probe_repeats=1, probe_folds=3)
+    probed, distance = feature_gates(real, injected, stamps(4, "h"), None, None, rows, few, ("few",))
+    assert (probed.name, distance.name) == ("feature_probe", "feature_frechet")
+    assert np.isfinite(probed.value)
+    assert np.isfinite(distance.value) == enough

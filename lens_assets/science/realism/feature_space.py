@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lens_assets.science.realism.frechet import frechet
+from lens_assets.science.realism.frechet import FEWEST, frechet
 from lens_assets.science.realism.gates import GateResult, decided, frechet_gate, probe_gate
 from lens_assets.science.realism.match import Matched
 from lens_assets.science.realism.probe import halves_control, linear_probe
@@ -67,6 +67,11 @@ def feature_gates(
         **options,
     )
     controls = _controls(a, b, hosts, negatives, negatives_groups, s, key, options)
+    if min(len(a), len(b)) < FEWEST:
+        few = f"{len(a)} real lenses and {len(b)} injections, at least {FEWEST} are needed"
+        blank = (NAN,) * 4
+        none = decided("feature_frechet", NAN, blank, None, len(a), len(b), unit="sigma^2", insufficient=few)
+        return [probe_gate(result, s.bars, controls), none]
     distance = frechet(
         a.features, b.features, identity=key, draws=s.bootstrap_draws, max_components=s.probe_max_components, **ends
     )

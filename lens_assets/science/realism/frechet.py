@@ -23,6 +23,9 @@ from threadpoolctl import threadpool_limits
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
 
+FEWEST = 10
+"""Rows a side: with fewer the distance is refused."""
+
 F64 = npt.NDArray[np.float64]
 
 
@@ -92,7 +95,7 @@ def frechet(
     )
     ga = np.asarray(groups_a)[np.argsort(ids_a, kind="stable")]
     gb = np.asarray(groups_b)[np.argsort(ids_b, kind="stable")]
-    if min(len(x), len(y)) < 10:
+    if min(len(x), len(y)) < FEWEST:
         raise BadInput(f"a Frechet distance of {len(x)} and {len(y)} rows means nothing")
     common = min(len(x) // 2, len(y))
     components = max(1, min(x.shape[1], max_components, common // 5))
