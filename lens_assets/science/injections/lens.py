@@ -77,14 +77,10 @@ def shoot(
     return x - ax - sx, y - ay - sy
 
 
-def jacobian(
+def lens_map(
     x: Tensor, y: Tensor, theta_e: Tensor, q: Tensor, phi: Tensor, gamma1: Tensor, gamma2: Tensor, slope: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(A11, A12, A22) of the lens map; signed magnification is 1 / (A11 A22 - A12^2).
-
-    The potential of a power law is homogeneous of degree 3 - slope, so its Hessian H obeys H r = (2 - slope) alpha, and its
-    trace is 2 kappa: three equations for three numbers. (An isothermal lens: 2 kappa t t^T, t the unit tangent.)
-    """
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """``shoot`` and ``jacobian`` from one evaluation of the deflection: (beta_x, beta_y, A11, A12, A22)."""
     q = torch.clamp(q, max=Q_MAX)
     c, s = torch.cos(phi), torch.sin(phi)
     u, v = c * x + s * y, c * y - s * x
@@ -93,6 +89,18 @@ def jacobian(
     big = torch.sqrt(q * q * u * u + v * v + 1e-24)
     kappa = (2 - t) / 2 * (theta_e * torch.sqrt(q) / big) ** t
     ax, ay = deflection(x, y, theta_e, q, phi, slope)
+    sx, sy = shear_deflection(x, y, gamma1, gamma2)
     wx, wy = (1 - t) * ax - kappa * x, (1 - t) * ay - kappa * y
     s1, s2 = (wx * x - wy * y) / r2, (wx * y + wy * x) / r2
-    return 1 - kappa - s1 - gamma1, -s2 - gamma2, 1 - kappa + s1 + gamma1
+    return x - ax - sx, y - ay - sy, 1 - kappa - s1 - gamma1, -s2 - gamma2, 1 - kappa + s1 + gamma1
+
+
+def jacobian(
+    x: Tensor, y: Tensor, theta_e: Tensor, q: Tensor, phi: Tensor, gamma1: Tensor, gamma2: Tensor, slope: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(A11, A12, A22) of the lens map; signed magnification is 1 / (A11 A22 - A12^2).
+
+    The potential of a power law is homogeneous of degree 3 - slope, so its Hessian H obeys H r = (2 - slope) alpha, and its
+    trace is 2 kappa: three equations for three numbers. (An isothermal lens: 2 kappa t t^T, t the unit tangent.)
+    """
+    return lens_map(x, y, theta_e, q, phi, gamma1, gamma2, slope)[2:]

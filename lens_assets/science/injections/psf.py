@@ -241,6 +241,15 @@ def convolve(grid: F64, fluxes: F64, fwhm: F64, spec: PsfSpec, size: int, scale:
     return image[:, edge : edge + size, edge : edge + size], float(spectrum[0, 0].real * factor[0, 0])
 
 
+def tables(spec: PsfSpec, n: int, size: int, scale: float) -> tuple[F64, F64, F64 | npt.NDArray[np.complex128]]:
+    """What ``convolve`` multiplies by, for code that does so on another device: |k| (rad / arcsec) and the response over the
+    window's transform, both (n, n // 2 + 1), and the radial profile at multiples of 1 / 256 in k * FWHM (0 beyond its last
+    but one), or, of a supplied image, the transfer functions (3, n, n // 2 + 1).
+    """
+    k, factor = response(n, scale, "included" if spec.kind == "image" else spec.pixel)
+    return k, factor, _image_transfer(spec, n, size) if spec.kind == "image" else _profile(spec.kind, spec.beta)
+
+
 def kernel(spec: PsfSpec, fwhm: float, scale: float, size: int = 63) -> F64:
     """The PSF as pixels (size odd, unit sum): for codes that convolve by kernel, and for checks of width and shape."""
     if size % 2 == 0:

@@ -9,6 +9,7 @@ What does not belong here: hosts, noise, where parameters come from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -119,6 +120,25 @@ def _deposit_points(lens: tuple[float, ...], source: F64, inner: bool, size: int
         grid[j : j + TAPS, i : i + TAPS] += abs(mu) * wy[:, None] * wx[None, :]
 
 
+def _batched(
+    scene: Scene, psf: PsfSpec, size: int, scale: float, accuracy: Accuracy, device: str, images: F32, mu: F64
+) -> list[int]:
+    """Fill the rows that the batched renderer can do; the others (point sources, real galaxies, no flux) are returned."""
+    import torch
+
+    from lens_assets.science.injections.batched import render_batched
+
+    lit = scene.flux.any(axis=1) & ~scene.point & np.array([p is None for p in scene.images], dtype=bool)
+    ours = np.flatnonzero(lit).tolist()
+    for part, found, light in render_batched(
+        scene, ours, psf, size, grid_side(size), scale, accuracy.levels, accuracy.tolerance, device
+    ):
+        peak = found.amax((2, 3), keepdim=True)
+        images[part] = torch.where(found < FAINTEST * peak, 0.0, found).to(torch.float32).cpu().numpy()
+        mu[part] = light.cpu().numpy()
+    return np.flatnonzero(~lit).tolist()
+
+
 def render(
     params: pl.DataFrame | dict[str, Any] | Scene,
     psf: PsfSpec = PsfSpec(),  # noqa: B008 (frozen)
@@ -126,7 +146,7 @@ def render(
     size: int = SIZE,
     scale: float = PIXEL_SCALE,
     accuracy: Accuracy = Accuracy(),
-    backend: Literal["adaptive", "dense", "lenstronomy"] = "adaptive",
+    backend: Literal["adaptive", "torch", "dense", "lenstronomy"] = "adaptive",
     threads: int = 1,
     device: str = "cpu",
     supersampling: int = 4,
@@ -136,14 +156,15 @@ def render(
     Parameters
     ----------
     params : table of parameters (or a ready :class:`Scene`); ``psfsize_{g,r,z}`` hold each host's own seeing (arcsec).
-    backend : ``adaptive`` (compiled, default), ``dense`` (torch, uniform ``supersampling``, any ``device``) or
-        ``lenstronomy`` (the community's code, the reference).
+    backend : ``adaptive`` (compiled, default), ``torch`` (the same quadrature for whole batches on any ``device``; point
+        sources and real galaxies still go through the compiled code), ``dense`` (torch, uniform ``supersampling``, any
+        ``device``) or ``lenstronomy`` (the community's code, the reference).
     threads : for ``adaptive``; the result does not depend on it.
 
     Raises :class:`BadInput` for parameters out of their domain.
     """
     scene = params if isinstance(params, Scene) else scene_of(params)
-    if backend != "adaptive":
+    if backend in ("dense", "lenstronomy"):
         from lens_assets.science.injections import reference
 
         if backend == "dense":
@@ -154,13 +175,16 @@ def render(
     images = np.empty((len(scene), 3, size, size), dtype=np.float32)
     mu = np.empty(len(scene))
 
-    def work(rows: range) -> None:
+    def work(rows: Sequence[int]) -> None:
         for i in rows:
             images[i], mu[i] = _one(scene, i, psf, size, scale, accuracy)
 
-    if threads <= 1 or len(scene) < 2:
-        work(range(len(scene)))
+    rows: Sequence[int] = range(len(scene))
+    if backend == "torch":
+        rows = _batched(scene, psf, size, scale, accuracy, device, images, mu)
+    if threads <= 1 or len(rows) < 2:
+        work(rows)
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, [range(k, min(k + 16, len(scene))) for k in range(0, len(scene), 16)]))
+            list(pool.map(work, [rows[k : k + 16] for k in range(0, len(rows), 16)]))
     return Arcs(images, scene.flux, scene.flux * mu[:, None])
