@@ -47,9 +47,9 @@ class _Frame:
     table: Tensor
     first: npt.NDArray[np.int64]
 
-    def at(self, cell: Tensor, side: int, node: float = 0.0) -> Tensor:
-        """Position (arcsec) in cells that are ``side`` a pixel; ``node`` in units of the cell from its middle."""
-        return ((cell + (0.5 + node)) / side - 0.5 - 0.5 * (self.size - 1)) * self.scale
+    def at(self, cell: Tensor, side: int) -> Tensor:
+        """Position (arcsec) of the middles of cells that are ``side`` a pixel (and, with fractions added, of nodes)."""
+        return ((cell.to(torch.float64) + 0.5) / side - 0.5 - 0.5 * (self.size - 1)) * self.scale
 
 
 @dataclass(frozen=True)
@@ -244,9 +244,7 @@ def _split(batch: Batch, parents: _Cells, level: int, frame: _Frame, flux: Tenso
     return patches.view(len(parents), SPLIT * SPLIT, TAPS, TAPS).sum(1)
 
 
-def _convolve(
-    grid: Tensor, flux: Tensor, fwhm: Tensor, psf: PsfSpec, size: int, scale: float
-) -> tuple[Tensor, Tensor]:
+def _convolve(grid: Tensor, flux: Tensor, fwhm: Tensor, psf: PsfSpec, size: int, scale: float) -> tuple[Tensor, Tensor]:
     """``psf.convolve`` for grids (b, n, n), fluxes and FWHM (b, 3): images (b, 3, size, size) and the light before it."""
     n = grid.shape[-1]
     k, factor, shape = (torch.tensor(v, device=grid.device) for v in tables(psf, n, size, scale))

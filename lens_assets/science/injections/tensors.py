@@ -156,7 +156,9 @@ def _hidden(batch: Batch, which: Tensor, r: Tensor, bx: Tensor, by: Tensor, h: f
 
 def _jump(batch: Batch, which: Tensor, x: Tensor, y: Tensor, h: float) -> Tensor:
     """``evaluate._jump``: range of brightness round the edge of a cell at the centre, where the map jumps."""
-    ways = torch.tensor([[-1, -1], [0, -1], [1, -1], [1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0]], device=x.device) * 0.5 * h
+    ways = (
+        torch.tensor([[-1, -1], [0, -1], [1, -1], [1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0]], device=x.device) * 0.5 * h
+    )
     xs, ys = (x[:, None] + ways[:, 0]).reshape(-1), (y[:, None] + ways[:, 1]).reshape(-1)
     total = brightness(batch, which.repeat_interleave(8), xs, ys, all_images=True).view(-1, 8)
     return total.amax(1) - total.amin(1)
