@@ -63,9 +63,9 @@ def test_a_smooth_arc_is_lenstronomys_at_converged_sampling() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["population", "published"])
-def test_parity_with_lenstronomy_over_a_prior(name: str) -> None:
-    found = parity(prior_scene(name, 24))
+@pytest.mark.parametrize(("name", "n"), [("population", 24), ("published", 20)])
+def test_parity_with_lenstronomy_over_a_prior(name: str, n: int) -> None:
+    found = parity(prior_scene(name, n))
     assert found["default"]["relative"][-1] < 1e-2
     assert found["default"]["magnification"] < 5e-3
     assert found["tight"]["of_peak"][-1] < 1e-3
@@ -78,7 +78,7 @@ def test_parity_with_lenstronomy_for_cuspy_dwarfs_on_caustics() -> None:
     found = parity(corner_scene(20))
     assert found["tight"]["relative"][-1] < 2e-3
     assert found["tight"]["magnification"] < 2e-3
-    assert found["default"]["relative"][0] < 1e-2  # the default is for the prior: its worst here is 4e-2
+    assert found["default"]["relative"][0] < 1e-2  # above the target of 1e-2 at the 99th percentile: docs/injections.md
 
 
 @pytest.mark.slow
