@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from astropy.io import fits
 
 from lens_assets.science.injections import tensors
 from lens_assets.science.injections.batched import render_batched
 from lens_assets.science.injections.bench import TRUTH, bench_scene, errors
 from lens_assets.science.injections.evaluate import bounds
-from lens_assets.science.injections.psf import PsfSpec
+from lens_assets.science.injections.psf import PsfSpec, kernel
 from lens_assets.science.injections.render import TIGHT, Accuracy, grid_side, image_of, render
 from lens_assets.science.injections.scene import Scene, scene_of
 
@@ -55,6 +58,15 @@ def test_the_batched_renderer_is_the_compiled_one_to_rounding(accuracy: Accuracy
 @pytest.mark.parametrize("psf", [PsfSpec(beta=2.5, pixel="included"), PsfSpec(kind="gaussian")])
 def test_it_takes_the_same_point_spread_functions(psf: PsfSpec) -> None:
     scene = bench_scene().part(57, 61)
+    assert errors(render(scene, psf, backend="torch").images, render(scene, psf).images)[0].max() < SAME
+
+
+def test_it_takes_supplied_images_of_the_point_spread_function(tmp_path: Path) -> None:
+    planes = [
+        fits.ImageHDU(kernel(PsfSpec(), w, 0.262, 63), name=b) for b, w in zip("grz", (1.4, 1.2, 1.1), strict=True)
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(tmp_path / "psf.fits")
+    psf, scene = PsfSpec(kind="image", file=str(tmp_path / "psf.fits")), bench_scene().part(57, 61)
     assert errors(render(scene, psf, backend="torch").images, render(scene, psf).images)[0].max() < SAME
 
 

@@ -1,8 +1,9 @@
 """Arcs from parameters: one call for truth, for scoring, for one injection or for a million.
 
 Each injection is rendered by itself, in float64, with the same operations whatever surrounds it: rendered alone, in a
-batch, by one thread or many, it is the same bytes. Surface brightness is conserved by construction (it is evaluated in
-the source plane), so magnification is an output. Units: nanomaggies per pixel (AB zero point 22.5).
+batch, by one thread or many, it is the same bytes (``backend="torch"``: the same to rounding). Surface
+brightness is conserved by construction (it is evaluated in the source plane), so magnification is an output.
+Units: nanomaggies per pixel (AB zero point 22.5).
 
 What does not belong here: hosts, noise, where parameters come from.
 """
