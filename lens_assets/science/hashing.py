@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -114,3 +115,9 @@ def key_of_id(galaxy_id: str) -> int:
     """The int64 key of a canonical ``RELEASE-BRICKID-OBJID`` id."""
     release, brickid, objid = (int(part) for part in galaxy_id.split("-"))
     return int(galaxy_key([release], [brickid], [objid])[0])
+
+
+def sites_of(galaxy_ids: Sequence[str] | npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Number of the brick of each object, from its id RELEASE-BRICKID-OBJID; an id of another form is a site of its own."""
+    names = [g.rsplit("-", 1)[0] if g.count("-") == 2 else g for g in map(str, galaxy_ids)]
+    return np.unique(np.array(names, str), return_inverse=True)[1].astype(np.int64)

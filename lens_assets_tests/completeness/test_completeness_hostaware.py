@@ -6,7 +6,8 @@ from scipy.integrate import quad
 from scipy.stats import betabinom
 
 from lens_assets.science.completeness.combine import SUFFIX, with_threshold_error
-from lens_assets.science.completeness.hostaware import NAME, beta_binomial, clustered, host_bootstrap, sites_of
+from lens_assets.science.completeness.hostaware import NAME, beta_binomial, clustered, host_bootstrap
+from lens_assets.science.hashing import sites_of
 from lens_assets.science.intervals import jeffreys
 
 

@@ -131,6 +131,33 @@ def test_the_interval_of_a_threshold_covers_the_true_quantile_at_its_rate():
     assert 0.92 < hits[1] / 400 <= 1
 
 
+@pytest.mark.parametrize("bricks", [8, 30])
+def test_the_interval_of_a_threshold_knows_that_negatives_of_a_brick_are_alike(bricks):
+    """Scores are a normal of their own plus one common to their brick (intraclass correlation 0.2): variance 1."""
+    truth, runs = norm.ppf(0.9), 400
+    hits, blind = np.zeros(2), np.zeros(2)
+    for run in range(runs):
+        rng = np.random.default_rng(run)
+        brick = np.repeat(np.arange(bricks), 1200 // bricks)
+        scores = np.sqrt(0.2) * rng.normal(size=bricks)[brick] + np.sqrt(0.8) * rng.normal(size=brick.size)
+        for counts, by in ((hits, brick), (blind, None)):
+            bounds = measures.rate_threshold(scores, 0.1, by).bounds
+            counts += [bounds[0] <= truth <= bounds[1], bounds[2] <= truth <= bounds[3]]
+    assert hits[0] / runs > 0.60
+    assert hits[1] / runs > 0.88
+    assert blind[1] / runs < 0.75, "rows taken as independent would not have covered: the test would prove nothing"
+
+
+def test_bricks_change_nothing_where_negatives_are_independent_or_one_brick_is_all():
+    scores = np.random.default_rng(3).normal(size=2000)
+    alone = measures.rate_threshold(scores, 0.1)
+    assert measures.rate_threshold(scores, 0.1, np.zeros(2000, int)) == alone
+    own = measures.rate_threshold(scores, 0.1, np.arange(2000))
+    assert own.value == alone.value
+    assert own.worth == pytest.approx(2000, rel=1e-3)
+    assert np.allclose(own.bounds, alone.bounds, atol=0.01)
+
+
 def test_a_threshold_without_enough_negatives_is_refused_with_its_reason():
     table = thresholds_of(np.linspace(0, 1, 2400), Settings(fpr_targets=(0.1, 0.01, 1e-3)))
     refused = table.filter(pl.col("refused").is_not_null())

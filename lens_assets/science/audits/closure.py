@@ -23,10 +23,11 @@ import polars as pl
 from scipy.stats import beta, betabinom
 
 from lens_assets.science.columns.audits import CLOSURE
-from lens_assets.science.completeness.hostaware import beta_binomial, sites_of
+from lens_assets.science.completeness.hostaware import beta_binomial
 from lens_assets.science.completeness.model import Surface, bounds, nulls
 from lens_assets.science.completeness.physics import holm
 from lens_assets.science.errors import BadInput
+from lens_assets.science.hashing import sites_of
 from lens_assets.science.intervals import Interval, jeffreys, wilson
 
 F64 = npt.NDArray[np.float64]

@@ -15,11 +15,10 @@ from lens_assets.science.audits.instrument import CELL, supported
 from lens_assets.science.audits.settings import ClosureSettings
 from lens_assets.science.audits.steps import PUBLISHED, Arm, steps_table
 from lens_assets.science.columns.audits import CLOSURE_ARMS, CLOSURE_CELLS, CLOSURE_STEPS
-from lens_assets.science.completeness.hostaware import sites_of
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.completeness.surface import build_surface
 from lens_assets.science.completeness.thresholds import OperatingPoint
-from lens_assets.science.hashing import seed_of, uniform
+from lens_assets.science.hashing import seed_of, sites_of, uniform
 from lens_assets.science.injections.hosts import host_key
 from lens_assets.science.intervals import wilson
 

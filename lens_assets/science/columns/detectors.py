@@ -98,12 +98,15 @@ FPR = _number("fpr_target", "the false-positive rate asked for; null for fixed s
 CUT = _number("threshold", "a score at or above it is a detection; null when refused")
 CUT_LOGIT = _number("threshold_logit", "the same as a logit")
 N_NEG = Column("n_negatives", pl.Int64, "", "negatives of the threshold role", _S4, lo=0)
+N_INDEPENDENT = _number(
+    "n_independent", "independent negatives that these are worth to the interval: those of one brick are alike", lo=0
+)
 N_ABOVE = Column("n_above", pl.Int64, "", "of these, at or above the threshold", _S4, lo=0, nullable=True)
 REFUSED = _word("refused", "why there is no threshold", nullable=True)
 THRESHOLDS = Table(
     "detector_thresholds",
     "one operating point",
-    (NAME, FPR, CUT, *BOUNDS, CUT_LOGIT, N_NEG, N_ABOVE, REFUSED),
+    (NAME, FPR, CUT, *BOUNDS, CUT_LOGIT, N_NEG, N_INDEPENDENT, N_ABOVE, REFUSED),
     ("name",),
 )
 
@@ -203,6 +206,7 @@ COLUMNS = (
     CUT_LOGIT,
     N_NEG,
     N_ABOVE,
+    N_INDEPENDENT,
     REFUSED,
     *_XY,
     N_POINT,

@@ -15,8 +15,8 @@ import polars as pl
 
 from lens_assets.science.columns.completeness import MEMBERS
 from lens_assets.science.completeness.grid import Axis, Grid
-from lens_assets.science.completeness.hostaware import sites_of
 from lens_assets.science.errors import BadInput, Rejections
+from lens_assets.science.hashing import sites_of
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

@@ -31,7 +31,6 @@ where A_j, B_j, D_j count the hosts with k_i > j, n_i - k_i > j and n_i > j. The
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -148,12 +147,6 @@ def clustered(
     return replace(
         hosts, sd=np.fmax(hosts.sd, bricks.sd), n_eff=np.fmin(hosts.n_eff, bricks.n_eff), intervals=intervals
     )
-
-
-def sites_of(hosts: Sequence[str] | npt.NDArray[np.str_]) -> I64:
-    """Number of the brick of each host, from its id RELEASE-BRICKID-OBJID; an id of another form is a site of its own."""
-    names = [h.rsplit("-", 1)[0] if h.count("-") == 2 else h for h in map(str, hosts)]
-    return np.unique(np.array(names, str), return_inverse=True)[1].astype(np.int64)
 
 
 def _exceeding(row: I64, value: I64, n_rows: int, width: int) -> F64:

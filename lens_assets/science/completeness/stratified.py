@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lens_assets.science.completeness.hostaware import HostAware, beta_binomial, sites_of
+from lens_assets.science.completeness.hostaware import HostAware, beta_binomial
 from lens_assets.science.completeness.model import LEVELS
+from lens_assets.science.hashing import sites_of
 from lens_assets.science.intervals import Interval, jeffreys
 
 F64 = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ ratio of classes, not to a survey's, and must never be quoted as the latter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from lens_assets.science.detectors.curves import CURVES, curves_of
 from lens_assets.science.detectors.settings import Settings
 from lens_assets.science.detectors.strata import ALL, HELD_OUT, OF_ONE_CLASS, sets_of, strata, with_strata
 from lens_assets.science.errors import BadInput
-from lens_assets.science.hashing import generator
+from lens_assets.science.hashing import generator, sites_of
 from lens_assets.science.intervals import wilson
 
 F64 = npt.NDArray[np.float64]
@@ -54,6 +54,7 @@ THRESHOLDS = {
     **dict.fromkeys(BOUNDS, pl.Float64),
     "threshold_logit": pl.Float64,
     "n_negatives": pl.Int64,
+    "n_independent": pl.Float64,
     "n_above": pl.Int64,
     "refused": pl.String,
 }
@@ -102,8 +103,8 @@ def evaluate(scores: pl.DataFrame, settings: Settings | None = None) -> Evaluati
     if fault.any():
         raise BadInput("a score is not finite", column="logit", row=int(fault.arg_true()[0]))
     on = scores.filter((pl.col("role") == "threshold") & (pl.col("label") == 0))
-    negatives = on["score"].to_numpy().astype(float)
-    thresholds = thresholds_of(negatives, settings)
+    negatives = Negatives(on["score"].to_numpy().astype(float), sites_of(on["galaxy_id"].to_list()))
+    thresholds = thresholds_of(negatives.score, settings, negatives.brick)
     calibrate = scores.filter(pl.col("role") == "calibrate")
     reference = calibration.log_odds(scores.filter(pl.col("role") == "train")["label"].to_numpy())
     fitted = fit_map(calibrate["logit"].to_numpy(), calibrate["label"].to_numpy(), settings, reference)
@@ -122,11 +123,27 @@ def evaluate(scores: pl.DataFrame, settings: Settings | None = None) -> Evaluati
     return Evaluation(metrics, thresholds, drawn, fitted)
 
 
-def thresholds_of(negatives: npt.ArrayLike, settings: Settings) -> pl.DataFrame:
+class Negatives(NamedTuple):
+    """Negatives that set thresholds: (n,) scores, and the number of each one's brick."""
+
+    score: F64
+    brick: npt.NDArray[np.int64]
+
+    def resampled(self, rng: np.random.Generator) -> F64:
+        """Scores of as many bricks, drawn with replacement (of as many rows where there is one brick)."""
+        order = np.argsort(self.brick, kind="stable")
+        parts = np.split(self.score[order], np.cumsum(np.bincount(self.brick))[:-1])
+        if len(parts) < 2:
+            return rng.choice(self.score, len(self.score))
+        return np.concatenate([parts[i] for i in rng.integers(0, len(parts), len(parts))])
+
+
+def thresholds_of(negatives: npt.ArrayLike, settings: Settings, bricks: npt.ArrayLike | None = None) -> pl.DataFrame:
     """The operating points on the score: the fixed ones, and one for each false-positive rate the negatives can carry.
 
     ``score >= threshold`` counts as found. A rate f needs ``negatives_per_rate / f`` negatives; with fewer the row
-    has the reason in ``refused`` and no threshold.
+    has the reason in ``refused`` and no threshold. ``bricks``: the number of each one's brick, for intervals that know that
+    negatives of a brick are not independent (``n_independent`` says what they are worth).
     """
     s = np.asarray(negatives, float)
     rows: list[dict[str, Any]] = []
@@ -138,8 +155,9 @@ def thresholds_of(negatives: npt.ArrayLike, settings: Settings) -> pl.DataFrame:
         if len(s) < needed:
             row["refused"] = f"a rate of {rate:g} needs {needed} negatives with the role threshold; there are {len(s)}"
         else:
-            found = measures.rate_threshold(s, rate)
-            row |= {"threshold": found.value, "n_above": found.above, **dict(zip(BOUNDS, found.bounds, strict=True))}
+            found = measures.rate_threshold(s, rate, bricks)
+            row |= {"threshold": found.value, "n_above": found.above, "n_independent": found.worth}
+            row |= dict(zip(BOUNDS, found.bounds, strict=True))
         rows.append(row)
     for row in rows:
         cut = row.get("threshold")
@@ -168,7 +186,7 @@ class _Stratum:
         self._identity = ("evaluate", settings.seed, name, axis, stratum)
 
     def rows(
-        self, thresholds: pl.DataFrame, negatives: F64, fitted: CalibrationMap | None = None
+        self, thresholds: pl.DataFrame, negatives: Negatives, fitted: CalibrationMap | None = None
     ) -> list[dict[str, Any]]:
         fewest = min(self._n_pos, self._n - self._n_pos)
         reason = None
@@ -210,7 +228,7 @@ class _Stratum:
             for i, metric in enumerate(("auc", "average_precision"))
         ]
 
-    def _counts(self, thresholds: pl.DataFrame, negatives: F64, weights: list[F64]) -> list[dict[str, Any]]:
+    def _counts(self, thresholds: pl.DataFrame, negatives: Negatives, weights: list[F64]) -> list[dict[str, Any]]:
         out = []
         for point in thresholds.iter_rows(named=True):
             name, cut = point["name"], point["threshold"]
@@ -250,12 +268,12 @@ class _Stratum:
             "precision", good.sum() / all_.sum(), threshold_name=name, bounds=bounds, interval="class-bootstrap"
         )
 
-    def _recall_with_threshold(self, point: dict[str, Any], negatives: F64) -> dict[str, Any]:
+    def _recall_with_threshold(self, point: dict[str, Any], negatives: Negatives) -> dict[str, Any]:
         rng = generator(*self._identity, point["name"])
         lenses = np.sort(self._score[self._label])
         drawn = np.empty(self._settings.draws)
         for i in range(len(drawn)):
-            cut = measures.rate_threshold_value(rng.choice(negatives, len(negatives)), point["fpr_target"])
+            cut = measures.rate_threshold_value(negatives.resampled(rng), point["fpr_target"])
             again = lenses[rng.integers(0, len(lenses), len(lenses))]
             drawn[i] = (again >= cut).mean()
         return self._row(

@@ -7,11 +7,11 @@ business.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+from scipy.stats import binom, norm, t
 
 from lens_assets.science.errors import BadInput
 
@@ -186,27 +186,53 @@ def expit(x: F64) -> F64:
 
 class RateThreshold(NamedTuple):
     """A threshold for a false-positive rate; ``score >= value`` is a detection. ``bounds`` are lo68, hi68, lo95,
-    hi95."""
+    hi95; ``worth`` is the number of independent negatives that the interval takes them for."""
 
     value: float
     bounds: tuple[float, float, float, float]
     above: int
+    worth: float
 
 
-def rate_threshold(negatives: npt.ArrayLike, rate: float) -> RateThreshold:
-    """The lowest score that at most ``rate`` of the negatives reach, with its distribution-free interval.
+def rate_threshold(negatives: npt.ArrayLike, rate: float, bricks: npt.ArrayLike | None = None) -> RateThreshold:
+    """The lowest score that at most ``rate`` of the negatives reach, with its interval.
 
-    The number of n negatives above the true (1 - f) quantile is Binomial(n, f), so order statistics at its quantiles
-    bound the threshold (David & Nagaraja 2003, section 7.1). Ties move the threshold up, never the rate.
+    The number of n independent negatives above the true (1 - f) quantile is Binomial(n, f), so order statistics at its
+    quantiles bound the threshold, whatever the distribution (David & Nagaraja 2003, section 7.1). Negatives of one
+    brick are not independent (one seeing, one depth, one sky): with ``bricks`` (the number of each one's brick) they count
+    as n over the :func:`design_effect`, and few bricks widen the interval as Student's t does. Ties move the threshold up,
+    never the rate.
     """
-    s = np.sort(np.asarray(negatives, float))[::-1]
+    scores = np.asarray(negatives, float)
+    s = np.sort(scores)[::-1]
     n = len(s)
     value = _reached_by(s, _allowed(n, rate))
+    effect, groups = (1.0, n) if bricks is None else design_effect(scores >= value, np.asarray(bricks))
     bounds = []
     for level in LEVELS:
         tail = (1 - level) / 2
-        bounds += [_reached_by(s, int(binom.ppf(1 - tail, n, rate)) + 1), _reached_by(s, int(binom.ppf(tail, n, rate)))]
-    return RateThreshold(value, (bounds[0], bounds[1], bounds[2], bounds[3]), int((s >= value).sum()))
+        wider = 1.0 if effect == 1.0 else (t.ppf(1 - tail, groups - 1) / norm.ppf(1 - tail)) ** 2
+        m = max(round(n / (effect * wider)), 1)
+        most, least = int(binom.ppf(1 - tail, m, rate)) + 1, int(binom.ppf(tail, m, rate))
+        bounds += [_reached_by(s, most * n // m), _reached_by(s, least * n // m)]
+    lo68, hi68, lo95, hi95 = bounds
+    inner = min(lo68, value), max(hi68, value)
+    return RateThreshold(value, (*inner, min(lo95, inner[0]), max(hi95, inner[1])), int((s >= value).sum()), n / effect)
+
+
+def design_effect(above: npt.NDArray[np.bool_], bricks: npt.NDArray[Any]) -> tuple[float, int]:
+    """How many times the variance of the share ``above`` is that of independent rows, at least 1, and the number of bricks.
+
+    The share is a ratio of two sums over bricks; its variance is B / (B - 1) sum_b (k_b - p n_b)^2 / n^2 (Cochran 1977,
+    section 6.4 and chapter 9A; Kish 1965 for the name). One brick says nothing of this and gives 1.
+    """
+    _, at = np.unique(bricks, return_inverse=True)
+    number, n, p = int(at.max(initial=0)) + 1, len(above), float(above.mean())
+    if number < 2 or not 0 < p < 1:
+        return 1.0, number
+    k, size = np.bincount(at, above), np.bincount(at)
+    variance = number / (number - 1) * float(((k - p * size) ** 2).sum()) / n**2
+    return max(variance / (p * (1 - p) / n), 1.0), number
 
 
 def rate_threshold_value(negatives: npt.ArrayLike, rate: float) -> float:
