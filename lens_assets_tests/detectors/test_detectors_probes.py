@@ -126,12 +126,14 @@ class Galaxies:
 class Eyes:
     """A detector that answers the contrast of the annulus; ``blind``: it answers the core's brightness instead."""
 
+    conditions = ()
+
     def __init__(self, blind=False):
         from lens_assets.science.cutouts.settings import NormalisationSpec
 
         self.normalisation, self.blind = NormalisationSpec(), blind
 
-    def score(self, images, valid=None):
+    def score(self, images, valid=None, conditions=None):
         if self.blind:
             return (800 * (images[:, 1, 28:33, 28:33].mean((1, 2)) - 0.012)).astype(np.float32)
         f = region_features(images, ANNULUS, True)
