@@ -24,7 +24,7 @@ test: setup  ## lint, types, tests (the slow suites have their own target)
 	$(BIN)/ruff check lens_assets lens_assets_tests
 	$(BIN)/ruff format --check lens_assets lens_assets_tests
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 test-slow: setup  ## the slow suites: kill -9 of a whole demo, large catalogues, the chain in a bucket
 	deploy/setup-java.sh

@@ -22,7 +22,6 @@ from lens_assets.resources.emr.serverless import EmrServerlessJobs
 from lens_assets.resources.emr.settings import EmrSettings
 
 pytestmark = [
-    pytest.mark.xdist_group("emr"),
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -20,7 +20,6 @@ from lens_assets.science.engines.place import Place
 from lens_assets.science.storage import Store
 
 pytestmark = [
-    pytest.mark.xdist_group("emr"),
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning"),

@@ -28,7 +28,7 @@ from lens_assets.science.release import lineage, publish
 from lens_assets.science.storage import Artefact, verify
 from lens_assets.science.surveys.layout import tile_of_file
 
-pytestmark = [pytest.mark.xdist_group("chain"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.timeout(1500)]
 SEED = 20261123
 UNTIL_EVALUATION = tuple(name for step in STEPS[:9] for name in step.assets)
 

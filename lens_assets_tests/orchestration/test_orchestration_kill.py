@@ -14,7 +14,7 @@ import yaml
 
 from lens_assets.science.storage import Store, sha256_file, verify
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.xdist_group("kill")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 TINY = Path(__file__).parents[2] / "lens_assets" / "config" / "profiles" / "tiny.yaml"
 
 

@@ -23,7 +23,7 @@ from lens_assets.science.cutouts.shard import ShardSet
 from lens_assets.science.hashing import seed_of
 from lens_assets.science.storage import Store, verify
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("viewer")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 TESTS = Path(__file__).parents[1]
 TINY = TESTS.parent / "lens_assets" / "config" / "profiles" / "tiny.yaml"
 UNTIL_SPLITS = ("sweeps", "lens_channel", "lens_registry", "lens_matches", "splits")

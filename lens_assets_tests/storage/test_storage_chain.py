@@ -15,7 +15,7 @@ from lens_assets.definitions import defs
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.storage import Artefact, verify
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chain-storage"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 SEED = 20261123
 UNTIL_CUTOUTS = tuple(name for step in STEPS[:6] for name in step.assets)
 

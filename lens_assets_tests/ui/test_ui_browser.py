@@ -22,7 +22,6 @@ FLAGS = [
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("ui"),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH: deploy/setup-browser.sh installs one"),
 ]
 
