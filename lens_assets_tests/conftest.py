@@ -1,6 +1,7 @@
 """The simulated survey with known completeness, shared by the tests of surfaces, audits, releases and look-ups."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,14 @@ def build(simulated):
 @pytest.fixture(scope="session")
 def surface(build, simulated):
     return build(realism=simulated.NO_GO)
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_one_test_are_not_those_of_the_next():
+    """Commands name profile and home in the environment of their process, which here is that of all tests."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(("LENS_ASSETS_", "DAGSTER_"))}
+    yield
+    for name in [n for n in os.environ if n.startswith(("LENS_ASSETS_", "DAGSTER_"))]:
+        if name not in before:
+            del os.environ[name]
+    os.environ.update(before)
