@@ -101,7 +101,7 @@ def against_theta_e(surface: Surface, survey: pl.DataFrame | None = None, point:
         right.set_title(
             "weighted by the survey's conditions" if survey is not None else "all injections pooled (not a survey)"
         )
-        right.legend(frameon=False, loc="upper left")
+        right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=4, fontsize="small")
         for ax in (left, right):
             ax.set_xlabel(r"Einstein radius $\theta_E$ [arcsec]")
             ax.set_ylim(0, None)
