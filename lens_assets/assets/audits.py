@@ -109,7 +109,9 @@ def closure_experiment(
             f"the surface {context.partition_key} is not there yet: materialise completeness_surface"
         )
     identity = {
-        "code": code_digest("audits", "completeness", "cutouts", "mock", *ENGINE, *scoring_code(detector)),
+        "code": code_digest(
+            "audits", "calibration/hosts.py", "completeness", "cutouts", "mock", *ENGINE, *scoring_code(detector)
+        ),
         "settings": profile.closure,
         "variant": variant.digest,
         "priors": priors.digest,
@@ -122,8 +124,9 @@ def closure_experiment(
         chosen = injection_hosts.read("matched" if variant.hosts == "matched" else "data")
         if fitted and variant.hosts == "calibrated":
             chosen = like_lenses(chosen, fitted.hosts)
+        own = splits.read().select("galaxy_id", "ebv", "pool", "sersic")
         scored, outcome = campaign(
-            workspace.closure_folder,
+            workspace.closure_folder / str(profile.closure.seed),
             workspace.root / "release",
             profile,
             Instrument(
@@ -131,7 +134,8 @@ def closure_experiment(
                 checkpoint.load(detector.folder, profile.cutouts.normalisation, profile.detectors),
                 variant,
                 priors,
-                chosen.join(splits.read().select("galaxy_id", "ebv", "pool"), on="galaxy_id", how="left"),
+                chosen.join(own, on="galaxy_id", how="left"),
+                injection_hosts.read().join(own, on="galaxy_id", how="left"),
                 stamps_of(cutouts),
                 profile.injections,
                 {name: Surface.load(a) for name, a in surfaces.items() if name != keys["variant"]},

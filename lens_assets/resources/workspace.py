@@ -75,7 +75,7 @@ class Workspace(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def closure_folder(self) -> Path:
-        """The sky of the closure experiment and its stamps: derived, and written again where it is missing."""
+        """The skies of the closure experiment and their stamps, one folder a seed: derived, and written again where missing."""
         return self.root / "closure"
 
     @property

@@ -23,7 +23,7 @@ import polars as pl
 
 from lens_assets.science.audits.instrument import CELL, Instrument, supported
 from lens_assets.science.audits.judge import Outcome, Scored, judge
-from lens_assets.science.audits.machinery import false_positives, fresh_hosts, own_arcs
+from lens_assets.science.audits.machinery import false_positives, fresh_hosts, fresh_like_own, own_arcs
 from lens_assets.science.audits.settings import ClosureSettings
 from lens_assets.science.audits.sky import Sky
 from lens_assets.science.audits.steps import ALIKE, EXACT, ORDINARY, PUBLISHED, Arm
@@ -85,13 +85,14 @@ def experiment(
         score_engine(rows, instrument.stamps, instrument.scorer, instrument.injections, variant), point
     )
     progress("the machinery: its own arcs on fresh galaxies")
-    fresh, missing = fresh_hosts(galaxies, instrument.hosts, instrument.injections, settings.seed)
-    known = own_arcs(instrument, fresh, stamps, cells)
+    any_host, _ = fresh_hosts(galaxies, instrument.ordinary, instrument.injections, settings.seed)
+    fresh, likeness = fresh_like_own(galaxies, instrument, stamps, settings.seed)
+    known = own_arcs(instrument, fresh, stamps, cells, settings.known_per_cell)
     facts: dict[str, Any] = {
-        "threshold": {"name": point.name, "cut": point.cut, **false_positives(instrument, fresh, stamps, point)},
+        "threshold": {"name": point.name, "cut": point.cut, **false_positives(instrument, any_host, stamps, point)},
         "lenses": {"in": sky.rejected.total + lenses.height, "scored": usable.height,
                    "no usable stamp": lenses.height - usable.height, **sky.rejected.counts},
-        "fresh_galaxies": fresh.height, "strata_short": missing, "host_minus_deflector": apart,
+        "fresh_galaxies": likeness, "host_minus_deflector": apart,
     }  # fmt: skip
     scored = Scored(arms, usable.select("galaxy_id", "theta_e", "psfsize_r", "depth_r", "score"), known, facts)
     return scored, judge(surface, scored, settings)

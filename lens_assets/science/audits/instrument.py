@@ -23,8 +23,9 @@ CELL = ["i_theta", *PLACE]
 class Instrument:
     """The published surface and what made it: everything that is put to the test.
 
-    ``priors`` : what the variant's injections were drawn from. ``hosts`` : table ``injection_hosts`` of the variant with ``ebv``
-    and ``pool``; ``stamps`` : their pixels. ``others`` : further surfaces of the same detector by variant, compared as they are.
+    ``priors`` : what the variant's injections were drawn from. ``hosts`` : table ``injection_hosts`` of the variant with ``ebv``,
+    ``pool`` and ``sersic``; ``ordinary`` : the same of random hosts, the sort of galaxy that thresholds are set on; ``stamps`` :
+    their pixels. ``others`` : further surfaces of the same detector by variant, compared as they are.
     """
 
     surface: Surface
@@ -32,6 +33,7 @@ class Instrument:
     variant: Variant
     priors: PriorSet
     hosts: pl.DataFrame
+    ordinary: pl.DataFrame
     stamps: StampSource
     injections: InjectionSettings
     others: Mapping[str, Surface]

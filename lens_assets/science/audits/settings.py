@@ -27,5 +27,12 @@ class ClosureSettings(BaseModel):
     )
     per_cell: int = Field(100, ge=10, description="Injections a cell of each instrument made for the experiment.")
     neighbours: int = Field(4, ge=1, description="Most alike galaxies that a deflector's host is drawn from.")
+    known_per_cell: int = Field(
+        30,
+        ge=10,
+        description="Least mean number of the surface's own arcs on fresh galaxies that a cell is tested with.",
+    )
     replicates: int = Field(6, ge=1, description="Disjoint sets of hosts whose surfaces are tested one by one.")
-    draws: int = Field(1000, ge=100, description="Bootstrap draws (over hosts) of each step's difference.")
+    draws: int = Field(
+        1000, ge=100, description="Bootstrap draws (over hosts, and over bricks) of each step's difference."
+    )

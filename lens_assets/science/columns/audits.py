@@ -83,7 +83,7 @@ STEP_BOUNDS = tuple(
         f"step_{side}{level}",
         pl.Float64(),
         "",
-        f"{name} {level} % bound: bootstrap over hosts",
+        f"{name} {level} % bound: bootstraps over hosts and over bricks, the hull",
         _EXPERIMENT,
         lo=-1,
         hi=1,
