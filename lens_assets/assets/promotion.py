@@ -106,7 +106,11 @@ def detector_comparison(
             "no detector has scores, an evaluation on these splits, and gates: materialise them first"
         )
     used = [kind[key] for kind in kinds for key in keys]
-    identity = {"code": code_digest("detectors"), "settings": settings, **digests(used, splits, positives)}
+    identity = {
+        "code": code_digest("detectors", "clusters.py"),
+        "settings": settings,
+        **digests(used, splits, positives),
+    }
 
     def make(draft: Draft) -> None:
         candidates = {

@@ -55,7 +55,7 @@ def sensitivity(
     runs = workspace.profile().runs
     made_here, primary = of_profile(completeness_surface, runs)
     identity = {
-        "code": code_digest("completeness", "columns/sensitivity.py", "columns/completeness.py"),
+        "code": code_digest("completeness", "clusters.py", "columns/sensitivity.py", "columns/completeness.py"),
         "primary": primary,
         "types": types_searched(workspace),
         **digests(list(made_here.values()), conditions),

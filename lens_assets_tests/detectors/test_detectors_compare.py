@@ -64,6 +64,53 @@ def test_equal_detectors_are_called_different_at_the_stated_rate():
     assert 0.25 < (p < 0.3).mean() < 0.36
 
 
+def test_with_a_cluster_a_row_the_clustered_variance_is_delongs():
+    scores, label = pair(np.random.default_rng(5))
+    plain, clustered = delong(scores, label), delong(scores, label, np.arange(len(label)))
+    np.testing.assert_allclose(clustered[0], plain[0])
+    np.testing.assert_allclose(clustered[1], plain[1], rtol=1e-9)
+
+
+def test_the_clustered_variance_is_obuchowskis_formula_cluster_by_cluster():
+    """S10 / m + S01 / n + 2 S11 / (m n) of Obuchowski 1997, summed by hand over clusters that hold both classes."""
+    scores, label = pair(np.random.default_rng(6), m=30, n=60)
+    cluster = np.random.default_rng(7).integers(0, 9, 90)
+    m, n, x, y = 30, 60, scores[0][label], scores[0][~label]
+    v10, v01 = (x[:, None] > y).mean(1), (x[:, None] > y).mean(0)
+    auc = v10.mean()
+    p = [(v10[cluster[label] == k] - auc).sum() for k in range(9)]
+    q = [(v01[cluster[~label] == k] - auc).sum() for k in range(9)]
+    s10, s01, s11 = (9 / 8 * np.dot(a, b) for a, b in ((p, p), (q, q), (p, q)))
+    assert delong(scores, label, cluster)[1][0, 0] == pytest.approx(s10 / m**2 + s01 / n**2 + 2 * s11 / (m * n))
+
+
+def in_bricks(rng, bricks, spread):
+    """Two detectors that are as good, one of which likes or dislikes the lenses of a brick; six lenses, ten others in each."""
+    label = np.tile(np.arange(16) < 6, bricks)
+    at = np.repeat(np.arange(bricks), 16)
+    common, own = rng.normal(size=label.size), rng.normal(size=(2, label.size))
+    lean = rng.normal(0, spread, (2, bricks))[:, at]
+    return 0.8 * common + 0.5 * own + lean * label + 1.5 * label, label, at
+
+
+@pytest.mark.parametrize("bricks", [10, 30])
+def test_bricks_that_one_detector_likes_do_not_make_it_better(bricks):
+    p = []
+    for run in range(250):
+        scores, label, at = in_bricks(np.random.default_rng(run), bricks, 0.5)
+        p.append((delong_p(scores, label)[2], delong_p(scores, label, at)[2]))
+    plain, clustered = np.mean(np.array(p) < 0.05, axis=0)
+    assert plain > 0.12
+    assert clustered < 0.085
+
+
+def test_one_brick_proves_nothing():
+    scores, label = pair(np.random.default_rng(3), m=150, n=600, gain=2.0, gain_b=1.0)
+    assert delong_p(scores, label, np.zeros(len(label)))[2] == 1.0
+    with pytest.raises(BadInput, match="one cluster"):
+        delong(scores, label, np.zeros(len(label)))
+
+
 def test_a_better_detector_is_found_and_the_bootstrap_agrees():
     scores, label = pair(np.random.default_rng(3), m=150, n=600, gain=1.6, gain_b=1.2)
     d, se, p = delong_p(scores, label)
@@ -176,6 +223,24 @@ def test_swapping_the_two_changes_signs_alone(table):
         re.findall(r"AUC ([0-9.]+) against ([0-9.]+), difference ([+-][0-9.]+)", answer(t))[0] for t in (made, back)
     ]
     assert numbers[0] == numbers[1]
+
+
+def test_bricks_make_every_test_and_interval_of_the_table_more_careful_where_detectors_differ_by_brick():
+    rng = np.random.default_rng(11)
+    scores, label, at = in_bricks(rng, 12, 0.9)
+    sample = sample_of(label, rng)
+    ids = sample["galaxy_id"].to_list(), [f"9010-{1000 + b}-{i}" for i, b in enumerate(at)]
+    points = pl.DataFrame({"name": ["p0.5"], "threshold": [0.8]})
+    rows = []
+    for names in ids:
+        frame = sample.with_columns(galaxy_id=pl.Series(names))
+        a, b = (pl.DataFrame({"galaxy_id": names, "logit": s, "score": 1 / (1 + np.exp(-s))}) for s in scores)
+        made = compare(frame, a, b, points, points, QUICK, ("a", "b"))
+        rows.append((one(made), one(made, "recall", threshold="p0.5")))
+    for before, after in zip(*rows, strict=True):
+        assert after["p_rows"] == pytest.approx(before["p_rows"])
+        assert after["p_paired"] >= max(before["p_paired"], after["p_rows"])
+        assert after["hi95"] - after["lo95"] > 1.2 * (before["hi95"] - before["lo95"])
 
 
 def test_detectors_that_share_no_set_are_not_compared(table):

@@ -39,6 +39,8 @@ PAIR_SCOPE = Column("pair_scope", pl.String(), "", "all: all shared injections; 
                     S7)  # fmt: skip
 N_PAIRS = Column("n_pairs", pl.Int64(), "", "injections both surfaces share: same identity and host", S7, lo=0,
                  ucd="meta.number")  # fmt: skip
+N_BRICKS = Column("n_unique_bricks", pl.Int64(), "", "bricks that the hosts of these injections lie in", S7, lo=0,
+                  ucd="meta.number")  # fmt: skip
 N_ONLY_A = Column("n_only_a", pl.Int64(), "", "of these, found in the first surface alone", S7, lo=0, ucd="meta.number")
 N_ONLY_B = Column(
     "n_only_b", pl.Int64(), "", "of these, found in the second surface alone", S7, lo=0, ucd="meta.number"
@@ -57,16 +59,18 @@ P_PAIRED = tuple(
     Column(name, pl.Float64(), "", meaning, source, lo=0, hi=1, nullable=True, ucd="stat.probability")
     for name, meaning, source in (
         ("p_mcnemar", "two-sided exact probability of so uneven a split of the discordant injections", "McNemar 1947"),
-        ("p_host", "the same with hosts as units: exact sign-flip test over hosts", "completeness.paired"),
+        ("p_host", "the same with hosts as units: exact clustered test", "science.clusters"),
+        ("p_brick", "the same with bricks as units; 1 for a single brick", "science.clusters"),
         ("p_mcnemar_holm", "p_mcnemar after Holm's allowance for all pairs and places of the scope", "Holm 1979"),
         ("p_host_holm", "p_host after Holm's allowance", "Holm 1979"),
+        ("p_brick_holm", "p_brick after Holm's allowance", "Holm 1979"),
     )
 )
-DIFFERS = Column("differs", pl.Boolean(), "", "whether both adjusted probabilities are below the family error", S7)
+DIFFERS = Column("differs", pl.Boolean(), "", "whether all three adjusted probabilities are below the family error", S7)
 
 COLUMNS: tuple[Column, ...] = (
     FAMILY, N_SURFACES, LOWEST, MEDIAN, HIGHEST, LOWEST_NAME, HIGHEST_NAME, SURFACE_A, SURFACE_B, PAIR_SCOPE, N_PAIRS,
-    N_ONLY_A, N_ONLY_B, C_A, C_B, PAIRED, *B_PAIRED, PAIRED_METHOD, *P_PAIRED, DIFFERS,
+    N_BRICKS, N_ONLY_A, N_ONLY_B, C_A, C_B, PAIRED, *B_PAIRED, PAIRED_METHOD, *P_PAIRED, DIFFERS,
 )  # fmt: skip
 
 _BAND = (N_SURFACES, LOWEST, MEDIAN, HIGHEST, LOWEST_NAME, HIGHEST_NAME, C, *TOTAL)
@@ -86,7 +90,7 @@ PAIRS = Table(
     "completeness_pairs",
     "two surfaces on the injections they share, over all of them, at one theta_E, or in one cell",
     (
-        POINT, PAIR_SCOPE, SURFACE_A, SURFACE_B, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, N_PAIRS, HOSTS, N_ONLY_A, N_ONLY_B,
+        POINT, PAIR_SCOPE, SURFACE_A, SURFACE_B, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, N_PAIRS, HOSTS, N_BRICKS, N_ONLY_A, N_ONLY_B,
         C_A, C_B, PAIRED, *B_PAIRED, PAIRED_METHOD, *P_PAIRED, DIFFERS,
     ),
     ("operating_point", "pair_scope", "surface_a", "surface_b", "at_theta_e", "at_psf", "at_depth"),

@@ -10,7 +10,7 @@ variant happened to fill. Pairs are surfaces that differ in one thing, detector 
 identity (Einstein radius, cell, index) *and* host, so two variants with other hosts share nothing, and are counted and
 not tested. Two detectors are compared at the thresholds of the same name, taken as they are: the sampling error of
 the thresholds is in each surface's own interval and not in the paired probability. Holm's procedure runs over all
-pairs and places of one scope and operating point; ``differs`` needs both McNemar's test and the host-wise one.
+pairs and places of one scope and operating point; ``differs`` needs McNemar's test and the clustered ones over hosts and bricks.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from lens_assets.science.completeness.model import LEVELS, Surface, bounds
 from lens_assets.science.completeness.paired import NAME, compare
 from lens_assets.science.completeness.physics import holm
 from lens_assets.science.errors import BadInput
+from lens_assets.science.hashing import sites_of
 
 _CELL = ["i_theta", "i_psf", "i_depth"]
 _PLACE = [*_CELL, "cell_theta_e", "cell_psf", "cell_depth"]
+_TESTS = ("p_mcnemar", "p_host", "p_brick")
 COMMON = "in cells every surface of the family supports"
 
 
@@ -179,6 +181,7 @@ def _pair(
     both = left.join(right, on=["identity", "host", *_CELL], how="inner", suffix="_b", validate="1:1")
     both = both.sort("identity")
     host = np.unique(both["host"].to_numpy().astype(str), return_inverse=True)[1]
+    brick = sites_of(both["host"].to_list())
     index = [both[i].to_numpy().astype(np.int64) for i in _CELL]
     grid = a.grid
     scopes = {
@@ -191,7 +194,7 @@ def _pair(
         first = (both["injection_score"] >= a.point(point).cut).to_numpy()
         second = (both["injection_score_b"] >= b.point(point).cut).to_numpy()
         for scope, (group, size) in scopes.items():
-            own = compare(group, host, first, second, size, LEVELS)
+            own = compare(group, host, first, second, size, LEVELS, brick=brick)
             at = grid.unflat(np.arange(size)) if scope == "cell" else (np.arange(size), None, None)
             with np.errstate(invalid="ignore", divide="ignore"):
                 c_a, c_b = (own.both + own.only_first) / own.n, (own.both + own.only_second) / own.n
@@ -207,6 +210,7 @@ def _pair(
                     "at_depth": nothing if at[2] is None else np.asarray(grid.depth.centres)[at[2]],
                     "n_pairs": own.n,
                     "n_unique_hosts": own.n_hosts,
+                    "n_unique_bricks": own.n_bricks,
                     "n_only_a": own.only_first,
                     "n_only_b": own.only_second,
                     "completeness_a": c_a,
@@ -216,6 +220,7 @@ def _pair(
                     "paired_method": [NAME] * size,
                     "p_mcnemar": own.p_mcnemar,
                     "p_host": own.p_host,
+                    "p_brick": own.p_brick,
                 },
                 schema_overrides=dict.fromkeys(("at_theta_e", "at_psf", "at_depth"), pl.Float64),
             )
@@ -237,7 +242,7 @@ def _adjusted(pairs: list[pl.DataFrame], family_error: float) -> pl.DataFrame:
     for part in pl.concat(pairs).partition_by("operating_point", "pair_scope", maintain_order=True):
         tested = (part["n_pairs"] > 0).to_numpy()
         columns = {}
-        for name in ("p_mcnemar", "p_host"):
+        for name in _TESTS:
             p = np.full(part.height, np.nan)
             p[tested] = holm(part[name].to_numpy()[tested])
             columns[f"{name}_holm"] = pl.Series(p).fill_nan(None)
@@ -245,9 +250,7 @@ def _adjusted(pairs: list[pl.DataFrame], family_error: float) -> pl.DataFrame:
         part = part.with_columns(**columns)
         parts.append(
             part.with_columns(
-                differs=((pl.col("p_mcnemar_holm") < family_error) & (pl.col("p_host_holm") < family_error)).fill_null(
-                    False
-                )
+                differs=pl.all_horizontal(pl.col(f"{name}_holm") < family_error for name in _TESTS).fill_null(False)
             )
         )
     return pl.concat(parts)

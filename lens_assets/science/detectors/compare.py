@@ -1,17 +1,20 @@
 """Two detectors on the same objects: which is better, by how much, and on which stratum.
 
 Both are scored on the same rows of the same sets and strata (``strata``), so their scores go up and down together, and
-only the paired difference tells. Reported per set and stratum:
+only the paired difference tells. Rows are not independent: a system may be matched twice, and what lies in one brick shares
+its seeing, depth and sky. So every test and interval is made with systems (galaxies for non-lenses) as units, and with bricks,
+and the more careful of the two stands; ``p_rows`` is what rows taken as independent would say. Per set and stratum:
 
-``auc``                difference with the variance of DeLong, DeLong & Clarke-Pearson 1988 (doi:10.2307/2531595) and its
-                       two-sided p; beside it the p of the paired bootstrap, which resamples lens systems and galaxies and
-                       so also counts a system that was matched twice as one
+``auc``                difference with the variance of DeLong, DeLong & Clarke-Pearson 1988 (doi:10.2307/2531595), with clusters
+                       that of Obuchowski 1997 (doi:10.2307/2533958), and its two-sided p (Student's t over bricks); beside
+                       it the p of the paired bootstrap
 ``average_precision``  paired bootstrap
-``recall``             at each detector's own threshold of the same name; McNemar's exact test on the lenses that one
-                       finds and the other misses
+``recall``             at each detector's own threshold of the same name; the exact clustered McNemar test (``clusters``) on
+                       the lenses that one finds and the other misses
 
-All bounds are percentiles of the paired bootstrap. ``p_holm`` is Holm's (1979) adjustment over the strata of one set,
-metric and threshold; the whole set is one test and stays as it is. A difference is a minus b.
+All bounds are percentiles of the paired bootstrap: the hull of those over systems and over bricks. ``p_holm`` is Holm's (1979)
+adjustment over the strata of one set, metric and threshold; the whole set is one test and stays as it is. A difference is a
+minus b.
 """
 
 from __future__ import annotations
@@ -21,25 +24,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.stats import binomtest, norm, rankdata
+from scipy.stats import norm, rankdata, t
 
+from lens_assets.science.clusters import compare_found
 from lens_assets.science.columns.detectors import DIFFERENCES
 from lens_assets.science.detectors import measures
 from lens_assets.science.detectors.settings import Settings
 from lens_assets.science.detectors.strata import ALL, HELD_OUT, INDEPENDENT, sets_of, strata, with_strata
 from lens_assets.science.errors import BadInput
-from lens_assets.science.hashing import generator
+from lens_assets.science.hashing import generator, sites_of
 
 F64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 BOUNDS = ("lo68", "hi68", "lo95", "hi95")
+_INTERVAL = "paired-group-bootstrap"
 
 
-def delong(scores: npt.ArrayLike, label: npt.ArrayLike) -> tuple[F64, F64]:
+def delong(scores: npt.ArrayLike, label: npt.ArrayLike, cluster: npt.ArrayLike | None = None) -> tuple[F64, F64]:
     """AUCs (k,) of ``scores`` (k, n) on the same rows, and their covariance (k, k).
 
-    By midranks (Sun & Xu 2014, doi:10.1109/LSP.2014.2337313), in n log n. The covariance is that of the placements:
-    cov over positives / m + cov over negatives / n. Needs two rows of each class.
+    By midranks (Sun & Xu 2014, doi:10.1109/LSP.2014.2337313), in n log n. The covariance is that of the placements: cov over
+    positives / m + cov over negatives / n. With the rows' ``cluster`` it is that of their sums over clusters, and of the sums of
+    positives and negatives of one cluster (Obuchowski 1997); a cluster a row is DeLong's. Needs two rows of each class, and
+    two clusters.
     """
     s, y = np.atleast_2d(np.asarray(scores, float)), np.asarray(label).astype(bool)
     m, n = int(y.sum()), int((~y).sum())
@@ -48,17 +55,42 @@ def delong(scores: npt.ArrayLike, label: npt.ArrayLike) -> tuple[F64, F64]:
     every, own, other = (rankdata(part, axis=1) for part in (s, s[:, y], s[:, ~y]))
     of_positives = (every[:, y] - own) / n
     of_negatives = 1 - (every[:, ~y] - other) / m
-    return of_positives.mean(1), np.atleast_2d(np.cov(of_positives) / m + np.cov(of_negatives) / n)
+    if cluster is None:
+        return of_positives.mean(1), np.atleast_2d(np.cov(of_positives) / m + np.cov(of_negatives) / n)
+    _, at = np.unique(np.asarray(cluster), return_inverse=True)
+    auc, number = of_positives.mean(1, keepdims=True), int(at.max()) + 1
+    if number < 2:
+        raise BadInput("one cluster says nothing of others", column="cluster")
+    sums = []
+    for side, placed, rows in ((y, of_positives, m), (~y, of_negatives, n)):
+        total = np.stack([np.bincount(at[side], v, number) for v in placed - auc]) / rows
+        sums.append((total, np.unique(at[side]).size))
+    (p, with_p), (q, with_q) = sums
+    cov = _unbiased(with_p) * p @ p.T + _unbiased(with_q) * q @ q.T + _unbiased(number) * (p @ q.T + q @ p.T)
+    return auc[:, 0], np.asarray(cov)
 
 
-def delong_p(scores: npt.ArrayLike, label: npt.ArrayLike) -> tuple[float, float, float]:
-    """Difference of the two AUCs, its standard error, and the two-sided p."""
-    auc, cov = delong(scores, label)
+def _unbiased(number: int) -> float:
+    """K / (K - 1); a class that lies in one cluster alone adds what it shows."""
+    return number / (number - 1) if number > 1 else 1.0
+
+
+def delong_p(
+    scores: npt.ArrayLike, label: npt.ArrayLike, cluster: npt.ArrayLike | None = None
+) -> tuple[float, float, float]:
+    """Difference of the two AUCs, its standard error, and the two-sided p: normal, or Student's t with as many degrees of
+    freedom as ``cluster`` has values less one. One cluster alone proves nothing: error ``inf``, p 1."""
+    degrees = np.inf if cluster is None else np.unique(np.asarray(cluster)).size - 1
+    if degrees < 1:
+        difference = float(np.subtract(*delong(scores, label)[0]))
+        return difference, np.inf, 1.0
+    auc, cov = delong(scores, label, cluster)
     difference = float(auc[0] - auc[1])
     se = float(np.sqrt(max(cov[0, 0] + cov[1, 1] - 2 * cov[0, 1], 0.0)))
     if se == 0:
         return difference, se, 1.0 if difference == 0 else 0.0
-    return difference, se, float(2 * norm.sf(abs(difference) / se))
+    away = abs(difference) / se
+    return difference, se, float(2 * (norm.sf(away) if np.isinf(degrees) else t.sf(away, degrees)))
 
 
 def holm(p: npt.ArrayLike) -> F64:
@@ -127,46 +159,71 @@ def _stratum(
         why = "one class only" if not fewest else f"{fewest} rows of one class, {s.min_class} are needed"
         return [{**base, "metric": m, "why_not": why} for m in ("auc", "average_precision")]
     logits = np.stack([part[c].to_numpy().astype(float) for c in ("_a", "_b")])
-    weights = measures.group_bootstrap(label, _groups(part), s.draws, generator("compare", s.seed, *identity))
+    units = [_groups(part)]
+    weights = [measures.group_bootstrap(label, units[0], s.draws, generator("compare", s.seed, *identity))]
+    bricks = sites_of(part["galaxy_id"].to_list())
+    if 1 < np.unique(bricks).size < n:
+        units.append(bricks.astype(str))
+        rng = generator("compare", "bricks", s.seed, *identity)
+        weights.append(measures.cluster_bootstrap(bricks, s.draws, rng))
     out = []
     drawn, once = _ranking(logits, label, weights)
-    _, _, p = delong_p(logits, label)
+    p_rows, *clustered = (delong_p(logits, label, unit)[2] for unit in (None, *units))
+    p = max(p_rows, *clustered)
     for metric in ("auc", "average_precision"):
-        change = drawn[metric][0] - drawn[metric][1]
+        changes = [a - b for a, b in zip(*drawn[metric], strict=True)]
         values = once[metric]
-        boot = _two_sided(change)
+        boot = max(_two_sided(change) for change in changes)
         out.append({
             **base, "metric": metric, "value_a": values[0], "value_b": values[1], "metric_difference": values[0] - values[1],
-            **dict(zip(BOUNDS, measures.percentiles(change), strict=True)),
-            "paired_test": "delong" if metric == "auc" else "paired-bootstrap", "p_paired": p if metric == "auc" else boot,
-            "p_bootstrap": boot, "interval": "paired-group-bootstrap",
+            **_hull(changes), "paired_test": "delong-clustered" if metric == "auc" else "paired-bootstrap",
+            "p_paired": p if metric == "auc" else boot, "p_rows": p_rows if metric == "auc" else None,
+            "p_bootstrap": boot, "interval": _INTERVAL,
         })  # fmt: skip
     scores = [part[c].to_numpy()[label] for c in ("_score_a", "_score_b")]
     for name, cut_a, cut_b in cuts:
         found = scores[0] >= cut_a, scores[1] >= cut_b
-        change = np.concatenate([w[:, label] @ (found[0].astype(float) - found[1]) / n_pos for w in weights])
-        only_a, only_b = int((found[0] & ~found[1]).sum()), int((found[1] & ~found[0]).sum())
-        p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+        net = found[0].astype(float) - found[1]
+        changes = [np.concatenate([_share(w[:, label], net) for w in kind]) for kind in weights]
+        test = compare_found(*found, *(unit[label] for unit in units))
         out.append({
             **base, "metric": "recall", "threshold_name": name, "n": n_pos, "value_a": float(found[0].mean()),
             "value_b": float(found[1].mean()), "metric_difference": float(found[0].mean() - found[1].mean()),
-            **dict(zip(BOUNDS, measures.percentiles(change), strict=True)), "paired_test": "mcnemar-exact", "p_paired": p,
-            "p_bootstrap": _two_sided(change), "interval": "paired-group-bootstrap",
+            **_hull(changes), "paired_test": "mcnemar-clustered", "p_paired": test.p, "p_rows": test.rows,
+            "p_bootstrap": max(_two_sided(change) for change in changes), "interval": _INTERVAL,
         })  # fmt: skip
     return out
 
 
-def _ranking(logits: F64, label: Mask, weights: list[F64]) -> tuple[dict[str, list[F64]], dict[str, list[float]]]:
-    """AUC and average precision of both detectors, in each draw and on the rows as they are."""
-    drawn: dict[str, list[F64]] = {"auc": [], "average_precision": []}
+def _share(weight: F64, net: F64) -> F64:
+    """(draws,) weighted means of ``net``; nan where a draw holds no lens."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(weight @ net / weight.sum(axis=1))
+
+
+def _hull(changes: list[F64]) -> dict[str, float | None]:
+    """Bounds that hold those of every kind of draw; ``None`` where one kind has none."""
+    ends = [measures.percentiles(change) for change in changes]
+    out = {}
+    for name, values in zip(BOUNDS, zip(*ends, strict=True), strict=True):
+        known = [v for v in values if v is not None]
+        out[name] = None if len(known) < len(values) else (min if name.startswith("lo") else max)(known)
+    return out
+
+
+def _ranking(
+    logits: F64, label: Mask, weights: list[list[F64]]
+) -> tuple[dict[str, list[list[F64]]], dict[str, list[float]]]:
+    """AUC and average precision of both detectors: in each draw, by detector and kind of draw, and on the rows as they are."""
+    drawn: dict[str, list[list[F64]]] = {"auc": [], "average_precision": []}
     once: dict[str, list[float]] = {"auc": [], "average_precision": []}
     for logit in logits:
         order = np.argsort(-logit, kind="stable")
         r = measures.ranked(logit, label)
-        parts = [measures.auc_and_ap(r, w[:, order]) for w in weights]
+        parts = [[measures.auc_and_ap(r, w[:, order]) for w in kind] for kind in weights]
         plain = measures.auc_and_ap(r, np.ones((1, len(label))))
         for i, metric in enumerate(drawn):
-            drawn[metric].append(np.concatenate([p[i] for p in parts]))
+            drawn[metric].append([np.concatenate([p[i] for p in kind]) for kind in parts])
             once[metric].append(float(plain[i][0]))
     return drawn, once
 
@@ -178,7 +235,9 @@ def _groups(part: pl.DataFrame) -> npt.NDArray[np.str_]:
 
 
 def _two_sided(change: F64) -> float:
-    """Two-sided bootstrap p of no difference; never below 2 / (draws + 1), and 1 where nothing ever changes."""
+    """Two-sided bootstrap p of no difference; never below 2 / (draws + 1), and 1 where nothing ever changes. Draws without a
+    class are left out."""
+    change = change[np.isfinite(change)]
     n = len(change)
     return min(1.0, 2 * (1 + min(int((change <= 0).sum()), int((change >= 0).sum()))) / (n + 1))
 
@@ -213,7 +272,7 @@ def answer(table: pl.DataFrame, level: float = 0.05) -> str:
     first, second = (b, a) if swap else (a, b)
     values = (r["value_b"], r["value_a"]) if swap else (r["value_a"], r["value_b"])
     size = f"AUC {values[0]:.4f} against {values[1]:.4f}, difference {_span(r, swap)} (95 %)"
-    p = f"DeLong p = {r['p_paired']:.2g}, {r['n_pos']} lenses, {r['n'] - r['n_pos']} non-lenses, {name}"
+    p = f"clustered DeLong p = {r['p_paired']:.2g}, {r['n_pos']} lenses, {r['n'] - r['n_pos']} non-lenses, {name}"
     better = r["p_paired"] < level
     said = f"{first} ranks better than {second}" if better else f"{a} and {b} do not differ beyond chance"
     strata_tested = aucs.filter(pl.col("stratum_axis") != ALL)

@@ -43,9 +43,10 @@ def page(found: pl.DataFrame, about: Mapping[str, Mapping[str, Any]]) -> str:
             out.append(f"<p class='dim'>Not compared: {text(words)}.</p>")
     out += [
         "<h2>How</h2>",
-        "<p class='dim'>Both detectors on the same rows. AUC: DeLong's variance of a paired difference; average precision: paired "
-        "bootstrap; recall at each detector's own threshold of the same name: McNemar's exact test. Intervals are percentiles of "
-        "the paired bootstrap over lens systems and galaxies. Holm's adjustment is over the strata of a set, metric and threshold; "
+        "<p class='dim'>Both detectors on the same rows. AUC: DeLong's test of a paired difference; average precision: paired "
+        "bootstrap; recall at each detector's own threshold of the same name: McNemar's exact test. Each allows for systems that "
+        "were matched twice and for bricks whose objects are alike (the larger p stands); intervals hold the percentiles of the "
+        "paired bootstrap over systems and over bricks. Holm's adjustment is over the strata of a set, metric and threshold; "
         "the whole set is one test.</p>",
         "</body></html>",
     ]

@@ -94,6 +94,21 @@ def group_bootstrap(
     return blocks
 
 
+def cluster_bootstrap(clusters: npt.ArrayLike, draws: int, rng: np.random.Generator) -> list[F64]:
+    """Weights (draws, n) in blocks, whole ``clusters`` (bricks) drawn with replacement, both classes of one together.
+
+    A draw may lack a class; measures of it are then nan.
+    """
+    _, at = np.unique(np.asarray(clusters), return_inverse=True)
+    number, blocks = int(at.max()) + 1, []
+    per_block = max(1, _CELLS // at.size)
+    for start in range(0, draws, per_block):
+        k = min(per_block, draws - start)
+        picked = rng.multinomial(number, np.full(number, 1 / number), k).astype(float)
+        blocks.append(picked[:, at])
+    return blocks
+
+
 def percentiles(values: npt.ArrayLike) -> tuple[float | None, float | None, float | None, float | None]:
     """lo68, hi68, lo95, hi95 of bootstrap values; ``None`` where fewer than half are finite."""
     v = np.asarray(values, float)
