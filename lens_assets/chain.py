@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -134,19 +135,20 @@ def run_chain(
     instance: dg.DagsterInstance,
     *,
     announce: Callable[[Step, int, int], None] = lambda step, number, of: None,
+    hear: Callable[[str], None] = lambda line: None,
     only: tuple[str, ...] | None = None,
 ) -> Iterator[Progress]:
     """Materialise everything, step by step; yields after every run. Raises :class:`ChainFailed` at the first failure.
 
-    ``announce`` is called when a run starts; ``only`` limits the chain to steps that make one of these assets, and is the
-    one way to those of :data:`ON_REQUEST`.
+    ``announce`` is called when a run starts, ``hear`` with each line that an asset logs meanwhile. ``only`` limits the
+    chain to steps that make one of these assets, and is the one way to those of :data:`ON_REQUEST`.
     """
     end_dead_runs(instance)
     wait_until_settled(workspace.catalogue_folder)
     for axis in AXES:
         synchronise(axis, workspace, instance)
     profile = workspace.profile()
-    job = _placed(defs, workspace).resolve_implicit_global_asset_job_def()
+    job = _placed(defs, workspace, hear).resolve_implicit_global_asset_job_def()
     tags = {HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
     for step in (*STEPS, *(ON_REQUEST if only else ())):
         if (only and not set(only) & set(step.assets)) or not step.wanted(profile):
@@ -160,7 +162,7 @@ def run_chain(
                 asset_selection=[dg.AssetKey(name) for name in step.assets],
                 partition_key=key,
                 tags=tags,
-                run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+                run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}, "heard": {}}},
                 raise_on_error=False,
             )
             if not result.success:
@@ -168,8 +170,29 @@ def run_chain(
             yield Progress(step, number, len(keys), key, time.monotonic() - started)
 
 
-def _placed(defs: dg.Definitions, workspace: Workspace) -> dg.Definitions:
-    """The definitions, writing where ``workspace`` says: theirs ask the environment, which may say otherwise."""
+class _Heard(logging.Handler):
+    """Hands on what assets log themselves; Dagster's own events (a step began, an output was handled) are left out."""
+
+    def __init__(self, hear: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._hear = hear
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta = getattr(record, "dagster_meta", {})
+        if meta.get("dagster_event") is None and meta.get("orig_message"):
+            self._hear(str(meta["orig_message"]))
+
+
+def _placed(defs: dg.Definitions, workspace: Workspace, hear: Callable[[str], None]) -> dg.Definitions:
+    """The definitions, writing where ``workspace`` says (theirs ask the environment, which may say otherwise), and
+    heard."""
+
+    @dg.logger
+    def heard(_: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("lens_assets.chain", logging.INFO)  # of this chain alone: not of the process's tree
+        logger.addHandler(_Heard(hear))
+        return logger
+
     return dg.Definitions(
         assets=defs.assets,
         asset_checks=defs.asset_checks,
@@ -179,6 +202,7 @@ def _placed(defs: dg.Definitions, workspace: Workspace) -> dg.Definitions:
             "artefacts": ArtefactIOManager(workspace=workspace),
         },
         executor=defs.executor,
+        loggers={"console": dg.colored_console_logger, "heard": heard},
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+
 import typer
 
 app = typer.Typer(
@@ -19,6 +21,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the console script."""
+    faulthandler.enable()  # a fault in native code then names the line of Python that called it
     from lens_assets.cli import (
         bench,
         closure,

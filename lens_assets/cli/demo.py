@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from typing import Annotated
 import typer
 
 from lens_assets.cli.home import default_home, prepare_home
+from lens_assets.cli.progress import Progress
 
 
 def register(app: typer.Typer) -> None:
@@ -69,23 +69,22 @@ def _chain(root: Path, started: float) -> None:
     from lens_assets.definitions import defs
     from lens_assets.resources.workspace import Workspace
 
-    live = sys.stdout.isatty()
+    progress = Progress()
 
     def announce(step: Step, number: int, of: int) -> None:
-        if live:
-            typer.echo(f"\r\033[K  {step.title} {number}/{of} ...", nl=False)
+        if progress.live:
+            progress(f"{step.title} {number}/{of} ...")
 
     spent: dict[Step, float] = {}
     try:
         with dg.DagsterInstance.from_config(str(root / "dagster")) as instance:
-            for done in run_chain(defs, Workspace(home=str(root)), instance, announce=announce):
+            for done in run_chain(defs, Workspace(home=str(root)), instance, announce=announce, hear=progress):
                 spent[done.step] = spent.get(done.step, 0.0) + done.seconds
                 if done.number == done.of:
                     what = f"{done.of} partition{'s' if done.of > 1 else ''}" if done.partition else "1 run"
                     place = f"[{STEPS.index(done.step) + 1:2d}/{len(STEPS)}]"
-                    typer.echo(
-                        ("\r\033[K" if live else "")
-                        + f"{place} {done.step.title:45s} {what:14s} {spent[done.step]:6.1f} s"
+                    progress.done(
+                        f"{place} {done.step.title:45s} {what:14s} {spent[done.step]:6.1f} s"
                         + f"   (total {time.monotonic() - started:4.0f} s)"
                     )
     except ChainFailed as fault:

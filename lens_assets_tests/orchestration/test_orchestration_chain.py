@@ -58,6 +58,7 @@ class Home:
     workspace: Workspace
     instance: dg.DagsterInstance
     first: list[Progress]
+    heard: list[str]
 
     def again(self, only: tuple[str, ...] | None = None) -> dict[str, bool]:
         """Run the chain again; ``reused`` of every materialisation by asset[partition]."""
@@ -104,8 +105,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         workspace = Workspace(home=str(root), profile_name="tiny")
         (root / "dagster").mkdir()
         with dg.DagsterInstance.local_temp(str(root / "dagster")) as instance:
-            first = list(run_chain(defs, workspace, instance))
-            yield Home(workspace, instance, first)
+            heard: list[str] = []
+            first = list(run_chain(defs, workspace, instance, hear=heard.append))
+            yield Home(workspace, instance, first, heard)
     assert not list(elsewhere.iterdir())
 
 
@@ -119,6 +121,11 @@ def test_every_step_of_the_chain_yields_once_for_each_of_its_partitions(home):
     ]
     assert [(p.step, p.number, p.partition) for p in home.first] == expected
     assert {p.step for p in home.first} == {step for step in STEPS if step.wanted(profile)}
+
+
+def test_who_runs_the_chain_hears_what_its_assets_log_and_nothing_of_dagsters_own(home):
+    assert any("epoch" in line for line in home.heard)
+    assert not any("STEP_START" in line or "Started execution" in line for line in home.heard)
 
 
 def test_the_chain_writes_into_the_workspace_it_was_given(home):
