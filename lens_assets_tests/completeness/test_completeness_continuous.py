@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
-from scipy.special import expit
+from scipy.special import expit, logit
+from scipy.stats import norm
 
 from lens_assets.lookup import load_models
+from lens_assets.science.completeness.bricks import Bricks, bricks_of
 from lens_assets.science.completeness.continuous import MAG_KNOTS, fit, models_of, save_models
 from lens_assets.science.errors import BadInput
 
@@ -78,6 +80,77 @@ def test_it_comes_nearer_to_the_truth_than_the_table_and_its_intervals_hold_it(b
         inside += list((lo <= truth) & (truth <= hi))
     assert np.mean(near) < np.mean(far)
     assert np.mean(inside) > 0.8
+
+
+def _bricks(rng, places, per_place, hosts, each, tau, host_spread):
+    """Residual sums that know the truth: C = 0.3, bricks and hosts that differ in the logit."""
+    brick = np.repeat(np.arange(places * per_place), hosts * each)
+    host = np.repeat(np.arange(places * per_place * hosts), each)
+    effect = rng.normal(0, tau, places * per_place)[brick] + rng.normal(0, host_spread, host.max() + 1)[host]
+    found = (rng.random(brick.size) < expit(logit(0.3) + effect)).astype(float)
+    place = brick // per_place
+    return brick, host, place, found, (np.bincount(place, found) / np.bincount(place))[place]
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.4])
+def test_the_scatter_of_bricks_is_found_apart_from_that_of_their_hosts(tau):
+    rng = np.random.default_rng(1)
+    own = [bricks_of(*_bricks(rng, 6, 3, 20, 10, tau, 0.5)) for _ in range(60)]
+    assert {b.nu for b in own} == {12}
+    assert np.mean([b.tau**2 for b in own]) == pytest.approx(
+        tau**2, abs=0.045
+    )  # max(0, .) lifts the mean where tau is 0
+    alone = _bricks(rng, 6, 60, 1, 10, 0.0, 0.5)
+    assert bricks_of(*alone).tau == 0
+
+
+def in_bricks(simulated, seed, per_place=3, tau=0.5):
+    """The simulated survey with its hosts in few bricks, which differ by ``tau`` in the logit."""
+    rng = np.random.default_rng(1000 + seed)
+    raw = simulated.injections(seed=seed)
+    number = raw["galaxy_id"].str.extract(r"-(\d+)$").cast(pl.Int64) % per_place
+    place = raw["psfsize_r"].rank("dense").cast(pl.Int64) * 10 + raw["depth_r"].rank("dense").cast(pl.Int64)
+    brick = (1000 * place + number).to_numpy()
+    names, at = np.unique(brick, return_inverse=True)
+    score = expit(logit(raw["score"].to_numpy()) + rng.normal(0, tau, names.size)[at])
+    ids = [f"9010-{b}-{g.replace('-', '')}" for b, g in zip(brick, raw["galaxy_id"], strict=True)]
+    return raw.with_columns(score=pl.Series(score), galaxy_id=pl.Series(ids))
+
+
+def _with_and_without(s, where, draws, monkeypatch):
+    """68 and 95 % bounds by level: with bricks drawn, and with hosts alone."""
+    out = []
+    for alone in (False, True):
+        with monkeypatch.context() as changed:
+            if alone:
+                changed.setattr(Bricks, "drawn", lambda self, rng: 0.0)
+            model = fit(s, POINT, draws=draws).model
+        out.append({level: model(*where, level)[1:3] for level in (0.68, 0.95)})
+    return out
+
+
+def test_where_bricks_differ_the_interval_is_wider_than_hosts_alone_make_it(build, simulated, monkeypatch):
+    s = build(in_bricks(simulated, 0), thresholds=simulated.THRESHOLDS.head(1))
+    where = [s.cells[c].to_numpy() for c in ("cell_theta_e", "cell_psf", "cell_depth")]
+    bricks, hosts = (np.mean(b[0.68][1] - b[0.68][0]) for b in _with_and_without(s, where, 12, monkeypatch))
+    assert bricks > 1.2 * hosts
+
+
+@pytest.mark.slow
+def test_with_bricks_the_interval_holds_the_truth_more_often_than_with_hosts_alone(build, simulated, monkeypatch):
+    inside = {(name, level): [] for name in ("bricks", "hosts") for level in (0.68, 0.95)}
+    for seed in range(6):
+        s = build(in_bricks(simulated, seed), thresholds=simulated.THRESHOLDS.head(1))
+        where = [s.cells[c].to_numpy() for c in ("cell_theta_e", "cell_psf", "cell_depth")]
+        # P(found) over hosts and bricks: the scatter of the score is that of all three
+        centre = norm.isf(simulated.true_completeness(*where)) * np.hypot(simulated.HOST_SIGMA, 1.0)
+        truth = norm.sf(centre / np.sqrt(simulated.HOST_SIGMA**2 + 1 + 0.25))
+        for name, bounds in zip(("bricks", "hosts"), _with_and_without(s, where, 60, monkeypatch), strict=True):
+            for level, (lo, hi) in bounds.items():
+                inside[name, level] += list((lo <= truth) & (truth <= hi))
+    assert np.mean(inside["bricks", 0.95]) > 0.80
+    for level in (0.68, 0.95):
+        assert np.mean(inside["bricks", level]) > np.mean(inside["hosts", level]) + 0.05
 
 
 def test_the_error_of_the_threshold_widens_the_interval(surface, fitted):

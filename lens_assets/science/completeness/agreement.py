@@ -1,4 +1,4 @@
-"""Whether a continuous model may stand beside its table: a test of the two, with hosts as clusters.
+"""Whether a continuous model may stand beside its table: a test of the two, with hosts and with bricks as clusters.
 
 A smooth, monotone surface can be wrong where the table is right: the shape that is imposed may not be the finder's, or the few
 hosts of a condition may be unlike those of the next. Cells of one PSF and depth share hosts, so a chi2 over cells taken as
@@ -48,9 +48,18 @@ def misfit(cell: I64, host: I64, found: F64, predicted: F64, edf: float) -> tupl
 
 
 def compared(
-    surface: Surface, members: pl.DataFrame, point: str, predicted: F64, host: I64, found: F64, edf: float
+    surface: Surface,
+    members: pl.DataFrame,
+    point: str,
+    predicted: F64,
+    clusterings: tuple[I64, ...],
+    found: F64,
+    edf: float,
 ) -> dict[str, Any]:
-    """The model against the table, cell by cell and as a whole; ``refused`` says why it may not be published."""
+    """The model against the table, cell by cell and as a whole; ``refused`` says why it may not be published.
+
+    ``clusterings`` : (n,) numbers of the hosts, and of the bricks, of the injections: the larger of the probabilities stands.
+    """
     keys = ["i_theta", "i_psf", "i_depth"]
     mean = members.select(*keys, pl.Series("model", predicted)).group_by(keys).agg(pl.col("model").mean())
     cells = surface.cells.filter((pl.col("operating_point") == point) & (pl.col("support") == "supported"))
@@ -59,7 +68,7 @@ def compared(
     lo, hi = both["host_lo68"].to_numpy(), both["host_hi68"].to_numpy()
     sigma = np.maximum(np.where(m > c, hi - c, c - lo), (hi - lo) / 4)
     at = surface.grid.flat(*(members[i].to_numpy() for i in keys))
-    value, p = misfit(at, host, found, predicted, edf)
+    value, p = max((misfit(at, unit, found, predicted, edf) for unit in clusterings), key=lambda own: own[1])
     inside95 = float(np.mean((both["host_lo95"].to_numpy() <= m) & (m <= both["host_hi95"].to_numpy())))
     reasons = []
     if p < LEVEL:

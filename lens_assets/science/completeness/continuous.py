@@ -12,9 +12,11 @@ FWHM, where a larger ring is better resolved; above that the data decide, since 
 learnt. Imposed by asymmetric penalties (Bollaerts, Eilers & van Mechelen 2006, doi:10.1002/sim.2280) and made exact by
 one pass over the knots.
 
-Uncertainty: bootstrap over hosts, the threshold drawn from its own error in each replicate. It does not know of the
-bias of smoothing; ``agreement`` compares with the table, cell by cell, and ``reliability`` holds predictions for hosts that
-were left out against what was found. Values exist in *supported* cells alone: elsewhere is ``nan`` and a flag.
+Uncertainty: bootstrap over hosts, the threshold drawn from its own error in each replicate, and bricks that differ by more
+than their hosts do (``bricks``): an offset in the logit for each, drawn anew in each replicate. Bricks are not resampled, since
+a cell with one brick has nothing to draw from, and its error would be left out. It does not know of the bias of smoothing;
+``agreement`` compares with the table, cell by cell, and ``reliability`` holds predictions for hosts that were left out against
+what was found. Values exist in *supported* cells alone: elsewhere is ``nan`` and a flag.
 
 With ``brightness`` there is one more term, not rising with the lensed r magnitude: completeness given the arc. It is for
 study; a look-up has no lensed magnitude to give.
@@ -37,16 +39,17 @@ from scipy.special import expit, logit
 
 from lens_assets.lookup import Continuous, corners
 from lens_assets.science.completeness.agreement import compared
+from lens_assets.science.completeness.bricks import bricks_of
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.completeness.thresholds import OperatingPoint
 from lens_assets.science.errors import BadInput
-from lens_assets.science.hashing import generator
+from lens_assets.science.hashing import generator, sites_of
 from lens_assets.science.intervals import jeffreys
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-METHOD = "host bootstrap of a monotone penalised logistic surface, threshold drawn (percentile)"
+METHOD = "host bootstrap of a monotone penalised logistic surface, bricks and threshold drawn (percentile)"
 SMOOTHING = (0.3, 3.0, 30.0, 300.0)
 """Weights of the squared second differences that cross-validation chooses from."""
 UNDERSMOOTHED = 0.1
@@ -60,7 +63,8 @@ class Fitted:
 
     ``agreement`` : ``chi2`` over ``n_cells`` supported cells with ``edf`` effective parameters, ``inside68`` and
     ``inside95`` (shares of cells whose host-aware interval holds the model), ``log_loss`` by smoothing; ``misfit`` and its
-    probability ``p_misfit`` (see ``agreement.misfit``), and ``refused``: why it may not be published, or an empty string.
+    probability ``p_misfit`` (see ``agreement.misfit``), ``refused``: why it may not be published, or an empty string; the
+    scatter of ``bricks`` in the logit with its degrees of freedom.
     ``reliability`` : one row a tenth of the left-out predictions. ``brightness`` : knots and draws of the further term.
     """
 
@@ -107,17 +111,27 @@ def fit(surface: Surface, point: str = "default", *, draws: int = 100, brightnes
             best, chosen, held_out = losses[smoothing], smoothing, expit(own)
     chosen *= UNDERSMOOTHED
     main, edf = _solve(problem, found, even, chosen, None)
+    predicted = expit(problem.design @ main)
+    place = members["i_psf"].to_numpy().astype(np.int64) * len(surface.grid.depth) + members["i_depth"].to_numpy()
+    bricks = bricks_of(sites_of(members["host"].to_list()), host, place, found, predicted)
     rng = generator("continuous", "bootstrap", p.name)
     kept = [main]
     for _ in range(draws):
         weight = np.bincount(rng.integers(0, host.max() + 1, host.max() + 1), minlength=host.max() + 1)[host]
         cut = _drawn(p, rng)
-        kept.append(_solve(problem, (score >= cut).astype(float), weight.astype(float), chosen, main)[0])
+        offset = bricks.drawn(generator("continuous", "bricks", p.name, len(kept)))
+        kept.append(_solve(problem, (score >= cut).astype(float), weight.astype(float), chosen, main, offset)[0])
     size = int(np.prod(problem.shape))
     grids = np.array([g[:size].reshape(problem.shape) for g in kept], np.float32)
-    predicted = expit(problem.design @ main)
-    agreement = compared(surface, members, p.name, predicted, host, found, edf)
-    agreement |= {"edf": edf, "smoothing": chosen, "log_loss": losses, "draws": draws, "method": METHOD}
+    agreement = compared(surface, members, p.name, predicted, (host, bricks.brick), found, edf)
+    agreement |= {
+        "bricks": bricks.to_json(),
+        "edf": edf,
+        "smoothing": chosen,
+        "log_loss": losses,
+        "draws": draws,
+        "method": METHOD,
+    }
     further = (np.asarray(MAG_KNOTS), np.array([g[size:] for g in kept])) if brightness else None
     return Fitted(Continuous(knots, grids), agreement, _reliability(held_out, found), further)
 
@@ -209,8 +223,10 @@ def _second(index: I64, axis: int) -> list[tuple[int, int, int]]:
     return list(zip(moved[:-2].ravel().tolist(), moved[1:-1].ravel().tolist(), moved[2:].ravel().tolist(), strict=True))
 
 
-def _solve(problem: _Problem, found: F64, weight: F64, smoothing: float, start: F64 | None) -> tuple[F64, float]:
-    """Knot values and effective parameters: Newton steps, shape penalties on the pairs that fall."""
+def _solve(
+    problem: _Problem, found: F64, weight: F64, smoothing: float, start: F64 | None, offset: F64 | float = 0.0
+) -> tuple[F64, float]:
+    """Knot values and effective parameters: Newton steps, shape penalties on the pairs that fall. ``offset`` is in the logit."""
     rate = float(np.clip(np.average(found, weights=weight), 1e-4, 1 - 1e-4))
     middle = np.zeros(problem.design.shape[1])
     middle[: int(np.prod(problem.shape))] = logit(rate)
@@ -219,7 +235,7 @@ def _solve(problem: _Problem, found: F64, weight: F64, smoothing: float, start: 
     falls = np.zeros(problem.lower.size, bool)
     b = problem.design
     for _ in range(60):
-        eta = np.clip(b @ g, -_MOST, _MOST)
+        eta = np.clip(b @ g + offset, -_MOST, _MOST)
         mu = expit(eta)
         w = weight * np.maximum(mu * (1 - mu), 1e-5)
         now = g[problem.upper] < g[problem.lower]
@@ -228,7 +244,7 @@ def _solve(problem: _Problem, found: F64, weight: F64, smoothing: float, start: 
         for one, other, sign in ((lo, lo, 1), (up, up, 1), (lo, up, -1), (up, lo, -1)):
             np.add.at(a, (one, other), sign * _SHAPE)
         data = (b.T @ b.multiply(w[:, None])).toarray()
-        right = b.T @ (w * eta + weight * (found - mu)) + _RIDGE * middle
+        right = b.T @ (w * (eta - offset) + weight * (found - mu)) + _RIDGE * middle
         factor = cho_factor(a + data)
         new = cho_solve(factor, right)
         new = np.clip(g + np.clip(new - g, -4, 4), -_MOST, _MOST)
