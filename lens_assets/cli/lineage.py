@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lens_assets.cli.home import default_home
+from lens_assets.cli.options import Depth, Psf, Release, ThetaE, newest
 
 
 def register(app: typer.Typer) -> None:
@@ -16,12 +17,10 @@ def register(app: typer.Typer) -> None:
 
 
 def lineage(
-    theta_e: Annotated[float, typer.Option(help="Einstein radius, arcsec.")],
-    psf: Annotated[float, typer.Option(help="PSF FWHM in r, arcsec.")],
-    depth: Annotated[float, typer.Option(help="5-sigma point-source depth in r, AB mag.")],
-    release: Annotated[
-        Path | None, typer.Option(help="Folder of the release; default: the newest of the installation.")
-    ] = None,
+    theta_e: ThetaE,
+    psf: Psf,
+    depth: Depth,
+    release: Release = None,
     surface: Annotated[str | None, typer.Option(help="Surface `detector|variant`; default: the primary one.")] = None,
     home: Annotated[Path | None, typer.Option(help="Folder of the installation.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write one row an injection here (.csv or .parquet).")] = None,
@@ -29,7 +28,6 @@ def lineage(
     """The cell that holds these conditions: its injections, hosts, stamps, bricks and sweep files, each by its digest."""
     import polars as pl
 
-    from lens_assets.cli.lookup import newest
     from lens_assets.resources.workspace import Workspace
     from lens_assets.science.errors import BadInput
     from lens_assets.science.release.cell import cell_lineage
@@ -37,7 +35,7 @@ def lineage(
     root = (home or default_home()).absolute()
     try:
         found = cell_lineage(
-            release or newest(),
+            release or newest(root),
             Workspace(home=str(root)).store(),
             theta_e=theta_e,
             psf=psf,

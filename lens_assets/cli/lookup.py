@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lens_assets.cli.options import Depth, Psf, Release, ThetaE, newest
 
 
 def register(app: typer.Typer) -> None:
@@ -14,12 +15,10 @@ def register(app: typer.Typer) -> None:
 
 
 def lookup(
-    theta_e: Annotated[float, typer.Option(help="Einstein radius, arcsec.")],
-    psf: Annotated[float, typer.Option(help="PSF FWHM in r, arcsec.")],
-    depth: Annotated[float, typer.Option(help="5-sigma point-source depth in r, AB mag.")],
-    release: Annotated[
-        Path | None, typer.Option(help="Folder of the release; default: the newest of the installation.")
-    ] = None,
+    theta_e: ThetaE,
+    psf: Psf,
+    depth: Depth,
+    release: Release = None,
     threshold: Annotated[
         str, typer.Option(help="Name of the score threshold; `default` is the release's own.")
     ] = "default",
@@ -41,15 +40,3 @@ def lookup(
         typer.echo(str(fault), err=True)
         raise typer.Exit(1) from fault
     typer.echo(text)
-
-
-def newest() -> Path:
-    """The release published last in the installation; says how to make one when there is none."""
-    from lens_assets.cli.home import default_home
-
-    folder = default_home() / "releases"
-    found = sorted((p for p in folder.glob("*") if p.is_dir()), key=lambda p: (p.stat().st_mtime, p.name))
-    if not found:
-        typer.echo(f"no release below {folder}: run `lens-assets demo`, or name one with --release", err=True)
-        raise typer.Exit(2)
-    return found[-1]

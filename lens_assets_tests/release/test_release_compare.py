@@ -83,6 +83,40 @@ def test_other_injections_of_the_same_finder_differ_as_often_as_chance_has_it_al
     assert 0.4 < np.std(z) < 1.6
 
 
+def test_the_error_of_a_common_threshold_is_that_of_the_difference_and_an_own_one_is_of_each(
+    build, simulated, tmp_path
+):
+    """Two surfaces at a threshold with an error, of one detector and of two: the same counts, the sharper test for one."""
+    raw = simulated.injections(seed=3, per_cell=150)
+    faint = raw.with_columns(score=pl.col("score") * 0.97)
+    thresholds = simulated.THRESHOLDS[1:2]
+    surfaces = [build(rows, simulated.NO_GO, thresholds) for rows in (raw, faint)]
+    found = {}
+    for kind, detectors in (("one", ("resnet", "resnet")), ("two", ("resnet", "compact"))):
+        folders = []
+        for surface, detector in zip(surfaces, detectors, strict=True):
+            folders.append(tmp_path / f"{kind}-{len(folders)}")
+            folders[-1].mkdir()
+            write_release(
+                Draft(folders[-1]), surface, name="a", version="1.0.0", realism=simulated.NO_GO, priors={},
+                detector={"name": detector}, lineage={}, citation={"title": "t", "authors": [{"name": "n"}]},
+            )  # fmt: skip
+        found[kind] = compare_releases(*folders)
+    one, two = (found[k].summary for k in ("one", "two"))
+    assert (one["threshold_common"], two["threshold_common"]) == (True, False)
+    assert one["pooled"]["difference"] == two["pooled"]["difference"] > 0
+    assert one["pooled"]["z"] > 1.1 * two["pooled"]["z"]
+    # by hand, of all injections together: own errors, and the change of the difference between the threshold's bounds
+    row, angle = one["pooled"], lambda c: np.arcsin(np.sqrt(c))
+    at = {cut: [angle((f["score"].to_numpy() >= cut).mean()) for f in (raw, faint)] for cut in (0.70, 0.68, 0.72)}
+    off = {cut: a - b for cut, (a, b) in at.items()}
+    common = max(abs(off[0.68] - off[0.70]), abs(off[0.72] - off[0.70]))
+    own = (at[0.70][0] - angle(row["host_lo68_a"]), angle(row["host_hi68_b"]) - at[0.70][1])
+    assert row["z"] == pytest.approx(off[0.70] / np.sqrt(own[0] ** 2 + own[1] ** 2 + common**2), rel=1e-6)
+    assert "one threshold of one detector" in comparison_page(found["one"])
+    assert "All injections together" in comparison_page(found["two"])
+
+
 def test_a_damaged_release_an_unknown_threshold_and_grids_apart_are_refused(releases, simulated, build, tmp_path):
     with pytest.raises(BadInput, match="no threshold"):
         compare_releases(releases["a"], releases["a"], thresholds=("fpr", "default"))

@@ -54,8 +54,9 @@ def _steps(ax: Axes, steps: pl.DataFrame) -> None:
             (r["completeness_before"], i),
             arrowprops={"arrowstyle": "->", "color": "#999999"},
         )
-        ax.text((r["completeness_after"] + r["completeness_before"]) / 2 + 0.02, i + 0.5,
-                f"{r['step_difference']:+.3f} ± {half:.3f}", fontsize=9, va="center", color="#444444")  # fmt: skip
+        ax.text(max(r["completeness_after"], r["completeness_before"]) + 0.015, i + 0.5,
+                f"{r['step_difference']:+.3f} ± {half:.3f}", fontsize=9, va="center", color="#444444",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.9}, zorder=4)  # fmt: skip
     sky = ladder[-1]["completeness_after"]
     ax.axvline(sky, color=_INK, lw=0.8, ls=":")
     ax.set_yticks(range(len(names)), [_wrapped(n) for n, *_ in names], fontsize=8.5)
@@ -80,16 +81,17 @@ def _coverage(ax: Axes, arms: pl.DataFrame) -> None:
             ax.plot(r[f"share_inside{level}"], at, "o", color=colour, ms=5)
             ax.plot(r[f"expected_inside{level}"], at, "|", color=_STOP, ms=9, mew=1.6)
         own = "" if r["closure_against"] == LENSES else "machinery: "
+        of = "lenses" if r["closure_against"] == LENSES else "arcs"
         labels.append(
-            _wrapped(f"{own}{r['closure_arm']}") + f"\n({r['n_compared']} cells, {r['n_true_lenses']:,} lenses)"
+            _wrapped(f"{own}{r['closure_arm']}") + f"\n({r['n_compared']} cells, {r['n_true_lenses']:,} {of})"
         )
     for nominal, colour in ((0.68, "#7a9cc6"), (0.95, _INK)):
         ax.axvline(nominal, color=colour, lw=0.9, ls="--")
     ax.set_yticks(range(len(labels)), labels, fontsize=8)
     ax.invert_yaxis()
     ax.set_xlim(-0.02, 1.02)
-    ax.set_xlabel("share of cells whose 68 % (blue), 95 % (black) interval holds the truth")
-    ax.set_title("coverage, 95 % bars; red: expected of a right surface", fontsize=10)
+    ax.set_xlabel("share of cells whose interval holds the truth\n(68 %: blue, 95 %: black; bars are 95 %)")
+    ax.set_title("coverage; red: expected of a right surface", fontsize=10)
     ax.grid(axis="x", alpha=0.25, lw=0.6)
 
 
@@ -104,14 +106,16 @@ def _cells(ax: Axes, cells: pl.DataFrame) -> None:
             np.maximum(x - mine["predicted_lo68"].to_numpy(), 0),
             np.maximum(mine["predicted_hi68"].to_numpy() - x, 0),
         ]
-        ax.errorbar(x, y, yerr=bars, xerr=spread, fmt="o", ms=3, lw=0.6, color=colour, alpha=0.75, label=_wrapped(name))
+        if name == PUBLISHED:
+            ax.errorbar(x, y, yerr=bars, xerr=spread, fmt="none", lw=0.6, color=colour, alpha=0.6)
+        ax.plot(x, y, "o", ms=4, color=colour, alpha=0.8, label=name, zorder=3)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     ax.set_aspect("equal")
     ax.set_xlabel("predicted completeness of a cell")
     ax.set_ylabel("true completeness")
-    ax.set_title("cell by cell, 68 %", fontsize=10)
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    ax.set_title("cell by cell; 68 % bars of the published surface", fontsize=10)
+    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     ax.grid(alpha=0.25, lw=0.6)
 
 

@@ -4,7 +4,8 @@ Cells are matched by what they are (centre and width on each axis), so a release
 ``dr10`` grid are compared where both have cells; cells of one alone are counted. A cell is tested where both support
 it: the difference on the scale arcsin sqrt C over the quadrature of the two published errors, each taken on the side that
 faces the other value; two-sided normal probability, Holm's allowance over all cells tested. The two are taken as
-independent. Releases that share injections are not: their number is reported, and then a difference is understated.
+independent. Releases that share injections are not: their number is reported, and then a difference is understated. Two at
+one threshold of one detector share its error: ``common`` says how that is allowed for.
 
 The releases are read as published: nothing here needs the platform's store.
 """
@@ -25,13 +26,14 @@ from lens_assets.lookup import SelectionFunction, load
 from lens_assets.science.completeness.combine import angle
 from lens_assets.science.completeness.physics import holm
 from lens_assets.science.errors import BadInput
+from lens_assets.science.release.common import at_bounds, same_threshold, shift
 from lens_assets.science.release.publish import verify
 
 F64 = npt.NDArray[np.float64]
 FAMILY_ERROR = 0.01
 _PLACE = ("cell_theta_e", "cell_psf", "cell_depth")
 _VALUES = ("n_injections", "n_unique_hosts", "completeness", "total_lo68", "total_hi68", "total_lo95", "total_hi95",
-           "support")  # fmt: skip
+           "host_lo68", "host_hi68", "support")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ def compare_releases(
     if not common:
         raise BadInput("the two releases have no cell in common: their grids differ everywhere")
     ok = (pl.col("support_a") == "supported") & (pl.col("support_b") == "supported")
-    cells = _tested(cells.sort(keys), ok.fill_null(False)).drop("half_0", "half_1", "half_2")
-    marginals = _marginals(folders, loaded, points)
+    moved = _moved(folders, loaded, points, frames)
+    cells = _tested(cells.sort(keys), ok.fill_null(False), moved).drop("half_0", "half_1", "half_2")
+    marginals = _marginals(folders, loaded, points, moved)
     shared, totals = _shared(folders, loaded)
     tested = cells.filter(pl.col("tested"))
     weights = (tested["n_injections_a"] + tested["n_injections_b"]).to_numpy().astype(float)
@@ -97,6 +100,8 @@ def compare_releases(
         "injections_a": totals[0],
         "injections_b": totals[1],
         "injections_shared": shared,
+        "threshold_common": moved is not None,
+        "pooled": next((r for r in marginals.iter_rows(named=True) if r["axis"] == "all" and r["tested"]), None),
     }
     about = tuple(_about(folder, f, p) for folder, f, p in zip(folders, loaded, points, strict=True))
     return Comparison(cells, marginals, (about[0], about[1]), _differences(about[0], about[1]), summary)
@@ -121,18 +126,41 @@ def _rows(folder: Path, f: SelectionFunction, point: str, stem: str) -> pl.DataF
     return frame.filter((pl.col("surface") == f.surface) & (pl.col("operating_point") == point))
 
 
-def _tested(frame: pl.DataFrame, ok: pl.Expr) -> pl.DataFrame:
+def _moved(
+    folders: tuple[Path, Path],
+    loaded: tuple[SelectionFunction, ...],
+    points: tuple[str, ...],
+    frames: list[pl.DataFrame],
+) -> pl.DataFrame | None:
+    """What a common threshold's error does to each difference; ``None`` where thresholds are not one."""
+    if not same_threshold(loaded, points):
+        return None
+    made = [
+        at_bounds(x, f, f.operating_points[p], s) for x, f, p, s in zip(folders, loaded, points, frames, strict=True)
+    ]
+    return None if made[0] is None or made[1] is None else shift(made[0], made[1])
+
+
+def _tested(frame: pl.DataFrame, ok: pl.Expr, moved: pl.DataFrame | None) -> pl.DataFrame:
+    """``frame`` with differences and their probabilities; ``moved`` has the row's ``axis`` (``cell`` for a cell)."""
     frame = frame.with_columns(ok.alias("tested"))
+    kind, common = "total", np.zeros(frame.height)
+    if moved is not None:
+        kind = "host"
+        named = frame if "axis" in frame.columns else frame.with_columns(axis=pl.lit("cell"))
+        keys = ["axis", "axis_centre"] if "axis" in frame.columns else ["axis", *_PLACE]
+        joined = named.join(moved.select(*keys, "shift"), on=keys, how="left", nulls_equal=True, maintain_order="left")
+        common = joined["shift"].fill_null(0.0).to_numpy()
     tested = frame["tested"].to_numpy()
     x = {c: frame[c].cast(pl.Float64).fill_null(np.nan).to_numpy() for c in frame.columns if c[-2:] in ("_a", "_b")
          and frame[c].dtype.is_numeric()}  # fmt: skip
     difference = x["completeness_a"] - x["completeness_b"]
     sigma = [
-        _toward(x[f"completeness_{s}"], x[f"total_lo68_{s}"], x[f"total_hi68_{s}"], up)
+        _toward(x[f"completeness_{s}"], x[f"{kind}_lo68_{s}"], x[f"{kind}_hi68_{s}"], up)
         for s, up in (("a", difference < 0), ("b", difference > 0))
     ]
     with np.errstate(invalid="ignore", divide="ignore"):
-        z = (angle(x["completeness_a"]) - angle(x["completeness_b"])) / np.hypot(*sigma)
+        z = (angle(x["completeness_a"]) - angle(x["completeness_b"])) / np.hypot(np.hypot(*sigma), common)
     z = np.where(tested, np.nan_to_num(z), np.nan)
     p = np.full(z.size, np.nan)
     p[tested] = 2 * norm.sf(np.abs(z[tested]))
@@ -151,7 +179,10 @@ def _toward(c: F64, lo: F64, hi: F64, up: npt.NDArray[np.bool_]) -> F64:
 
 
 def _marginals(
-    folders: tuple[Path, Path], loaded: tuple[SelectionFunction, ...], points: tuple[str, ...]
+    folders: tuple[Path, Path],
+    loaded: tuple[SelectionFunction, ...],
+    points: tuple[str, ...],
+    moved: pl.DataFrame | None,
 ) -> pl.DataFrame:
     keys = ["weighting", "axis", "axis_centre"]
     values = [v for v in _VALUES if v != "support"] + ["share_supported"]
@@ -163,7 +194,7 @@ def _marginals(
         b.rename({v: f"{v}_b" for v in values}), on=keys, how="inner", nulls_equal=True
     )
     ok = pl.col("completeness_a").is_not_null() & pl.col("completeness_b").is_not_null()
-    return _tested(both.sort(keys), ok)
+    return _tested(both.sort(keys), ok, moved)
 
 
 def _shared(folders: tuple[Path, Path], loaded: tuple[SelectionFunction, ...]) -> tuple[int, list[int]]:

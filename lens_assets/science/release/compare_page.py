@@ -20,14 +20,15 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1d1d1b;margin:0 auto;padding:1.6rem;max-width:1180px;background:#fff}
 h1{font-size:1.5rem;margin:0 0 .2rem} h2{font-size:1.12rem;margin:2rem 0 .4rem} p{max-width:75ch;margin:.4rem 0}
 table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums;margin:.5rem 0}
-th,td{padding:.25rem .65rem;text-align:right;border-bottom:1px solid #e4e4e0;vertical-align:top}
+th,td{padding:.25rem .65rem;text-align:right;white-space:nowrap;border-bottom:1px solid #e4e4e0;vertical-align:top}
 th{font-weight:600;border-bottom:1px solid #999} th.w,td.w{text-align:left}
-td.long{text-align:left;overflow-wrap:anywhere;max-width:26rem;font-size:12.5px}
+td.long{text-align:left;white-space:normal;overflow-wrap:anywhere;max-width:26rem;font-size:12.5px}
 .two{display:grid;grid-template-columns:1fr 1fr;gap:1rem;margin:1rem 0}
 .card{border:1px solid #dcdcd6;border-left:5px solid #999;border-radius:4px;padding:.6rem .9rem}
 .card.go{border-left-color:#1b6e3a} .card.no{border-left-color:#b3261e}
 .card b.verdict{font-size:14px} .no .verdict{color:#b3261e} .go .verdict{color:#1b6e3a}
-.small{font-size:13px;color:#55554f} .maps{display:flex;flex-wrap:wrap;gap:1.1rem} figure{margin:0}
+.small{font-size:13px;color:#55554f} .maps{display:flex;flex-wrap:wrap;gap:1.1rem} figure{margin:0;max-width:100%}
+.card td{white-space:normal}
 figcaption{font-size:13px;font-weight:600;margin-bottom:.2rem} .scroll{overflow-x:auto} tr.differs td{background:#fff4e0}
 @media(max-width:760px){.two{grid-template-columns:1fr}}
 """
@@ -76,15 +77,22 @@ def _answer(s: dict[str, Any]) -> list[str]:
         return [
             f"<p><b>Nothing can be said:</b> of {s['cells_common']} cells in common, none is supported in both.</p>"
         ]
-    out = [
+    out = []
+    if s["pooled"] is not None:
+        r = s["pooled"]
+        out.append(
+            f"<p><b>All injections together: A {_value(r, 'a')}, B {_value(r, 'b')}, A &minus; B {100 * r['difference']:+.1f} "
+            f"points, {r['z']:+.1f} sigma, p = {_p(r['p'])}</b> (one test; 68 % in brackets; over the cells that each fills).</p>"
+        )
+    out += [
         f"<p><b>{s['cells_differ']} of {s['cells_tested']} tested cells differ</b> (family-wise error {FAMILY_ERROR:g}, Holm). "
         f"Beyond two sigma lie {s['beyond_2_sigma']}; with no difference at all {s['expected_beyond_2_sigma']:.1f} would be "
         f"expected. Largest difference {100 * s['largest']:.0f} points; mean A &minus; B {100 * s['mean']:+.1f} points, cells "
         f"weighted by their injections.</p>",
         f"<p class='small'>A has {s['cells_a']} cells, B {s['cells_b']}, {s['cells_common']} in common; "
-        f"{s['cells_common'] - s['cells_tested']} of these lack support in one of them. Errors are the published ones: "
-        "hosts used more than once and the sampling error of each threshold are in them. The threshold's error is common to all "
-        "cells of a release, so cells that differ tend to do so together.</p>",
+        f"{s['cells_common'] - s['cells_tested']} of these lack support in one of them. Errors are the published ones, with hosts "
+        f"used more than once and bricks that differ in them. {_threshold(s)} Errors of bricks are common to cells of one PSF and "
+        "depth, so cells that differ tend to do so together.</p>",
     ]
     if s["injections_shared"]:
         out.append(
@@ -93,6 +101,15 @@ def _answer(s: dict[str, Any]) -> list[str]:
             "the paired tests of one release's sensitivity tables are sharper.</p>"
         )
     return out
+
+
+def _threshold(s: dict[str, Any]) -> str:
+    if s["threshold_common"]:
+        return (
+            "Both are at one threshold of one detector: its sampling error moves both alike, and only what it does to the "
+            "difference is counted (the intervals that are shown hold all of it)."
+        )
+    return "The sampling error of each threshold is in them, common to all cells of a release."
 
 
 def _colour(z: float) -> str:
@@ -109,9 +126,9 @@ def _legend() -> str:
         for i, z in enumerate(steps)
     )
     return (
-        "<svg width='680' height='34' font-size='11.5' font-family='system-ui,sans-serif' role='img' "
+        "<div class='scroll'><svg width='680' height='34' font-size='11.5' font-family='system-ui,sans-serif' role='img' "
         "aria-label='colour scale'><text x='142' y='13' text-anchor='end'>A finds fewer</text>"
-        f"{boxes}<text x='488' y='13'>A finds more (sigma)</text></svg>"
+        f"{boxes}<text x='488' y='13'>A finds more (sigma)</text></svg></div>"
     )
 
 
@@ -120,11 +137,13 @@ def _maps(cells: pl.DataFrame) -> list[str]:
     for (depth,), part in cells.sort("cell_depth").group_by("cell_depth", maintain_order=True):
         tested = int(part["tested"].sum())
         if tested:
-            out.append(f"<figure><figcaption>depth r = {depth:g}</figcaption>{_svg(part)}</figure>")
+            out.append(
+                f"<figure><figcaption>depth r = {depth:g} mag</figcaption><div class='scroll'>{_svg(part)}</div></figure>"
+            )
     left = [f"{d:g}" for d in cells["cell_depth"].unique().sort()
             if not cells.filter(pl.col("cell_depth") == d)["tested"].any()]  # fmt: skip
     if left:
-        out.append(f"<p class='small'>Without a tested cell: depth {', '.join(left)}.</p>")
+        out.append(f"<p class='small'>Without a tested cell: depth r = {', '.join(left)} mag.</p>")
     return out
 
 
