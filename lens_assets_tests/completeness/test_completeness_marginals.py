@@ -108,6 +108,21 @@ def test_survey_weights_by_type_use_each_type_of_a_cell_by_its_own_number(surfac
     assert "TYPE" in own["weighting"]
 
 
+def test_a_type_with_enough_injections_does_not_speak_for_a_cell_with_too_few(build, simulated):
+    """90 injections in a cell that needs 100: its two TYPEs have 30 and more each, and still it is insufficient."""
+    raw = simulated.injections(seed=8)
+    here = (raw["psfsize_r"] == 0.9) & (raw["depth_r"] == 23.0)
+    few = pl.concat(
+        [raw.filter(~here), raw.filter(here).group_by("theta_e", maintain_order=True).head(90).select(raw.columns)]
+    )
+    conditions = pl.DataFrame(
+        {"psf_bin": [0, 0, 1], "depth_bin": [1, 1, 1], "type": ["DEV", "SER", "DEV"], "n": [30, 20, 50]}
+    )
+    own = at(survey_weighted(build(few), conditions), operating_point=POINT)
+    assert own["share_supported"].to_list() == pytest.approx([0.5] * 4)
+    assert own["share_insufficient"].to_list() == pytest.approx([0.5] * 4)
+
+
 def test_one_tile_recomputed_by_hand_from_its_objects(surface, simulated):
     """From the raw injections and a list of objects, with nothing of the platform but its numbers to compare with."""
     objects = {"000m005": [(0, 0)] * 5 + [(1, 1)] * 3 + [(2, 2)] * 1 + [(0, 7)] * 1, "000p000": [(1, 0)] * 6}

@@ -81,7 +81,8 @@ def survey_weighted(surface: Surface, conditions: pl.DataFrame) -> pl.DataFrame:
     ----------
     conditions : ``psf_bin``, ``depth_bin`` (-1 or null: outside the grid), ``n`` objects, and optionally ``type``;
         with it, and where the injections know their host's TYPE, each TYPE of a cell is weighted by its own number
-        of objects.
+        of objects. A TYPE is supported where it has ``min_per_stratum`` injections *and* its cell is supported: an insufficient
+        cell says nothing by way of its TYPEs either.
 
     Returns
     -------
@@ -109,6 +110,8 @@ def survey_weighted(surface: Surface, conditions: pl.DataFrame) -> pl.DataFrame:
     outside = float(table.filter(~inside)["weight"].sum())
     within = table.filter(inside)
     least = surface.settings.min_per_stratum if by_type else surface.settings.min_per_cell
+    first = surface.cells.filter(pl.col("operating_point") == surface.points[0].name)
+    whole = first.select(*(pl.col(i).cast(pl.Int16) for i in _CELL), cell=pl.col("support") == "supported")
     thetas = pl.DataFrame({"i_theta": np.arange(surface.grid.shape[0], dtype=np.int16)})
     label = "survey: PSF x depth" + (" x TYPE" if by_type else "")
     rows = []
@@ -121,8 +124,10 @@ def survey_weighted(surface: Surface, conditions: pl.DataFrame) -> pl.DataFrame:
             .join(n_unit, on=unit, how="left")
             .with_columns(pl.col("n_unit").fill_null(0))
         )
-        supported = pl.col("n_unit") >= least
-        units = units.with_columns(supported.alias("ok"), supported.alias("supported"))
+        units = units.join(whole, on=_CELL, how="left")
+        # a TYPE with enough injections does not make up for a cell with too few
+        supported = (pl.col("n_unit") >= least) & pl.col("cell").fill_null(False)
+        units = units.with_columns(supported.alias("ok"), supported.alias("supported")).drop("cell")
         frame = _weighted_rows(surface, counts, point, "theta_e", units, label, unit=unit, total_weight=1.0)
         shares = units.group_by("i_theta").agg(
             pl.col("weight").filter(pl.col("n_unit") == 0).sum().alias("share_empty"),
