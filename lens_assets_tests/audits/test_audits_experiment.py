@@ -1,11 +1,15 @@
 """The closure experiment's parts: a sky apart, twins that mean the same to both codes, steps with honest intervals."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
+from lens_assets.science.audits import steps
 from lens_assets.science.audits.closure import closure, expected_inside
-from lens_assets.science.audits.machinery import fresh_hosts
+from lens_assets.science.audits.instrument import Instrument
+from lens_assets.science.audits.machinery import fresh_hosts, fresh_like_own
 from lens_assets.science.audits.settings import ClosureSettings
 from lens_assets.science.audits.sky import closure_size
 from lens_assets.science.audits.steps import ALIKE, EXACT, ORDINARY, PUBLISHED, SKY, Arm, steps_table
@@ -15,6 +19,7 @@ from lens_assets.science.completeness.settings import Settings
 from lens_assets.science.injections.psf import PsfSpec
 from lens_assets.science.injections.render import render
 from lens_assets.science.injections.settings import Settings as InjectionSettings
+from lens_assets.science.injections.variants import load_variants
 from lens_assets.science.mock.deflectors import Deflector
 from lens_assets.science.mock.footprint import plan, tiles_of
 from lens_assets.science.mock.lensing import Lens
@@ -147,6 +152,45 @@ def test_steps_add_up_and_their_intervals_hold_the_true_change_at_the_nominal_ra
     assert np.mean(inside[95]) == pytest.approx(0.945, abs=0.03)
 
 
+def _brick_arm(rng, rate, effect, first, hosts=8, per_host=15):
+    """Injections of one surface in two cells, on bricks that differ by ``effect`` (n_bricks,), named from ``first``."""
+    brick = np.repeat(np.arange(effect.size), hosts * per_host)
+    host = np.repeat(np.arange(effect.size * hosts), per_host)
+    found = rng.random(brick.size) < np.clip(rate + effect[brick], 0, 1)
+    return Arm(pl.DataFrame({
+        "injection_id": [str(i) for i in range(brick.size)],
+        "galaxy_id": [f"1-{first + b}-{h}" for b, h in zip(brick, host, strict=True)],
+        "i_theta": np.arange(brick.size) % 2, "i_psf": 3, "i_depth": 2, "psfsize_r": 1.35, "depth_r": 23.5,
+        "score": found.astype(float), "found": found,
+    }))  # fmt: skip
+
+
+def test_where_bricks_differ_the_interval_of_a_step_holds_the_change_that_hosts_alone_would_miss(monkeypatch):
+    """Practice sky and closure sky have ten bricks each; what lies on the same bricks is compared on the same bricks."""
+    inside, kept = {"both": [], "hosts": []}, {"both": [], "hosts": []}
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        practice, sky = rng.normal(0, 0.1, (2, 10))
+        arms = {
+            PUBLISHED: _brick_arm(rng, 0.3, practice, 100), ORDINARY: _brick_arm(rng, 0.5, practice, 100),
+            ALIKE: _brick_arm(rng, 0.5, sky, 200), EXACT: _brick_arm(rng, 0.5, sky, 200),
+        }  # fmt: skip
+        lenses = _brick_arm(rng, 0.5, sky, 200, hosts=60, per_host=1).rows.with_columns(
+            theta_e=pl.Series(np.array(GRID.theta_e.centres)[np.arange(600) % 2]), galaxy_id=pl.col("galaxy_id") + "9"
+        )
+        for name in inside:
+            with monkeypatch.context() as changed:
+                if name == "hosts":
+                    changed.setattr(steps, "_by_brick", lambda ids, at, found, w, s: (1, np.zeros(s.draws)))
+                table = steps_table(arms, lenses, GRID, 0.5, ClosureSettings(draws=200, seed=seed))
+            rows = {r["closure_step"][0]: r for r in table.iter_rows(named=True)}
+            inside[name].append(rows["2"]["step_lo68"] <= 0 <= rows["2"]["step_hi68"])
+            kept[name].append(rows["4"]["step_lo68"] <= 0 <= rows["4"]["step_hi68"])
+    assert np.mean(inside["hosts"]) < 0.5
+    assert 0.58 < np.mean(inside["both"]) < 0.85
+    assert np.mean(kept["both"]) > 0.6
+
+
 def test_steps_on_the_same_hosts_are_paired():
     rng = np.random.default_rng(2)
     first = scored(rng, 0.4, 20, 80, spread=0.3)
@@ -186,9 +230,60 @@ def test_fresh_hosts_have_the_mix_of_the_surfaces_own_and_none_is_taken_twice():
     assert short == {}
 
 
+def test_fresh_galaxies_of_a_variant_that_chooses_by_light_are_chosen_by_light_too():
+    """The surface's hosts are early types with bright red cores; the fresh ones that are kept are like them, others are not."""
+    rng = np.random.default_rng(4)
+
+    def table(n, brick, early, bright):
+        return pl.DataFrame(
+            {"galaxy_id": [f"1-{brick}-{i}" for i in range(n)], "tile": "000m005",
+             "type": np.where(rng.random(n) < early, "DEV", "REX"), "pool": "N1", "psf_bin": 3, "depth_bin": 2, "ebv": 0.03,
+             **{f"{c}_{b}": v for b in "grz" for c, v in (("psfsize", 1.35), ("depth", 23.5), ("mag", 19.0))}, "gr": 1.0,
+             "shape_e1": 0.1, "shape_e2": 0.0, "sersic": 4.0, "bright": bright + rng.normal(0, 0.3, n)}
+        )  # fmt: skip
+
+    own, galaxies = table(120, 5, 1.0, 2.5), table(900, 7, 0.6, 2.0)
+
+    class Stamps:
+        """Cores as bright as the table says, with a tenth of their light as scatter in colour."""
+
+        def images(self, ids):
+            light = {
+                **dict(galaxies.select("galaxy_id", "bright").rows()),
+                **dict(own.select("galaxy_id", "bright").rows()),
+            }
+            made = np.zeros((len(ids), 3, 21, 21), np.float32)
+            for i, g in enumerate(ids):
+                made[i, :, 8:13, 8:13] = 10 ** light[g] * np.array([0.2, 0.5, 1.0])[:, None, None]
+            return made * np.random.default_rng(len(ids)).lognormal(0, 0.1, (len(ids), 3, 1, 1)).astype(np.float32)
+
+    instrument = Instrument(
+        None, None, load_variants()["mixture-calibrated"], None, own, own, Stamps(), InjectionSettings(), {}
+    )
+    fresh, facts = fresh_like_own(galaxies, instrument, Stamps(), 1)
+    rows = fresh.join(galaxies.select("galaxy_id", "bright"), on="galaxy_id")
+    assert set(rows["type"]) == {"DEV"}
+    assert facts["chosen"] == fresh.height >= 40
+    assert galaxies["bright"].mean() < 2.05
+    assert rows["bright"].mean() > 2.15
+    assert set(facts["difference"]) == {"core_z", "core_gr", "core_rz", "core_concentration", "early_type"}
+    ordinary = replace(instrument, variant=load_variants()["sersic-population"])
+    assert set(fresh_like_own(galaxies, ordinary, Stamps(), 1)[1]) == {"chosen", "strata_short"}
+
+
 def test_the_expected_share_of_a_right_surface_is_what_simulation_gives(surface, simulated):
     rows = closure(surface, simulated.lenses(n=3000), "fixed_0.5").filter(pl.col("closure_level") == "cell")
     expected = expected_inside(surface, rows)
     assert (expected[68] >= 0.68 - 1e-9).all()
     assert (expected[95] >= 0.95 - 1e-9).all()
     assert expected[68].mean() < 0.80
+
+
+def test_another_seed_of_the_sky_is_the_profile_with_nothing_else_changed(tmp_path):
+    from lens_assets.cli.closure import _with_sky
+    from lens_assets.science.profile import load_profile
+
+    demo = load_profile("demo")
+    own = load_profile(_with_sky(demo, 72, tmp_path / "72"))
+    assert own.closure.seed == 72
+    assert own.model_copy(update={"closure": demo.closure}) == demo
