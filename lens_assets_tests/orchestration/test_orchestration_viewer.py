@@ -143,13 +143,24 @@ def _emptied(body: bytes) -> bytes:
 
 @pytest.fixture
 def service(sampled: Path) -> Iterator[Any]:
+    """The viewer service, misbehaving."""
+    yield from _served(sampled, misbehave)
+
+
+@pytest.fixture
+def honest_service(sampled: Path) -> Iterator[Any]:
+    """The viewer service as it should be, in every mode (``misbehave`` knows the layout of one)."""
+    yield from _served(sampled, lambda n, query, honest: None)
+
+
+def _served(sampled: Path, behaviour: Callable[[int, dict[str, str], Any], Any]) -> Iterator[Any]:
     spec = importlib.util.spec_from_file_location("viewer_server", TESTS / "cutouts" / "viewer_server.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     (release,) = {p.parents[1] for p in sampled.rglob("south/coadd")}
-    made = module.Service(release, misbehave)
+    made = module.Service(release, behaviour)
     yield made
     made.close()
 
@@ -219,12 +230,12 @@ def test_a_run_from_the_service_is_killed_resumed_and_ends_with_the_pixels_of_th
     assert digests[0] == digests[1]
 
 
-def test_one_class_from_the_service_and_one_from_bricks_is_blocked(copy, bricks, service, tmp_path):
+def test_one_class_from_the_service_and_one_from_bricks_is_blocked(copy, bricks, honest_service, tmp_path):
     """Resampled stamps for one tile, slices for the others: the sample is refused by the check of its sources."""
     home = tmp_path / "mixed" / "home"
     shutil.copytree(bricks, home, ignore=shutil.ignore_patterns("dagster", "checks.json"))
     other = copy("other")
-    finish(other, viewer_profile(tmp_path / "tiny-viewer.yaml", service.url, mode="cutout"), ("cutouts",))
+    finish(other, viewer_profile(tmp_path / "tiny-viewer.yaml", honest_service.url, mode="cutout"), ("cutouts",))
     tile = Store(home / "store").partitions("cutouts")[0]
     shutil.rmtree(home / "store" / "cutouts" / tile)
     shutil.copytree(other / "store" / "cutouts" / tile, home / "store" / "cutouts" / tile)
