@@ -95,7 +95,7 @@ def crown(
             tags["lens_assets.versus_reference"] = answer(part)[:4000]
         with of_detector(context, workspace, detector) as run:
             run.tags(tags)
-            run.metrics(logged.differences_of(part))
+            run.metrics(logged.against_itself(differences) if row["champion"] else logged.differences_of(part))
             version = registry.register(run.run_id, detector.partition, detector.digest, tags)
         champion = version if row["champion"] else champion
     if champion is None:

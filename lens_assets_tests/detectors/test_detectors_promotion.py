@@ -127,6 +127,15 @@ def test_differences_are_told_with_the_p_that_counts(candidates, sample):
         _validate_metric_name(name)
 
 
+def test_the_champion_differs_from_itself_by_nothing_under_every_name_its_challengers_have(candidates, sample):
+    found = promote(candidates, sample, QUICK)
+    own = logged.against_itself(found.differences)
+    for challenger in found.differences["detector_a"].unique():
+        assert set(logged.differences_of(found.differences.filter(pl.col("detector_a") == challenger))) <= set(own)
+    assert {v for name, v in own.items() if name.endswith(".p")} == {1.0}
+    assert {v for name, v in own.items() if not name.endswith(".p")} == {0.0}
+
+
 def test_parameters_hold_the_mixture_that_was_realised():
     spec = {
         "about": "prose", "recipe": {"schedule": {"lr": 0.1}, "mixture": {"n2": 0.3}},
