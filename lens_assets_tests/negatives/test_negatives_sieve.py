@@ -7,8 +7,8 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lens_assets.science.negatives import sieve
-from lens_assets.science.negatives.sieve import Sieve, near_pairs
+from lens_assets.science import sieve
+from lens_assets.science.sieve import Sieve, near_pairs
 
 PLACES = [(0.0, 0.0), (359.9999, 31.0), (150.0, -89.9995), (12.0, 90.0), (200.0, 60.0)]
 

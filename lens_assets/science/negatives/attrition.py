@@ -7,6 +7,7 @@ tiles add up: merging is a sum, so the table of a run does not depend on how the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,31 @@ def tally(passes: Sequence[tuple[str, Bool]], n: int) -> tuple[Bool, pl.DataFram
         rows.append(("filter", step, order, before, before - left, left, n - int(np.count_nonzero(ok))))
         before = left
     return keep, pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def tallied(steps: Sequence[str], failed: npt.NDArray[np.int64]) -> pl.DataFrame:
+    """The ``"filter"`` rows of :func:`tally` from counts: ``failed[p]`` rows fail the steps whose bits are set in ``p``."""
+    pattern = np.arange(len(failed))
+    before, rows = int(failed.sum()), []
+    for order, step in enumerate(steps):
+        left = int(failed[pattern & ((2 << order) - 1) == 0].sum())
+        alone = int(failed[pattern >> order & 1 == 1].sum())
+        rows.append(("filter", step, order, before, before - left, left, alone))
+        before = left
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+class Screened(NamedTuple):
+    """A tile's rows after all filters, and the counts on the way."""
+
+    left: pl.DataFrame
+    """``sweeps`` rows that pass."""
+    filters: pl.DataFrame
+    """The ``"filter"`` rows."""
+    strata: pl.DataFrame
+    """type, nobs_z, n_in, n_left."""
+    others: list[pl.DataFrame]
+    """Objects that may be neighbours of those that are left (``categories.NEIGHBOUR``)."""
 
 
 def counted(stage: str, counts: pl.DataFrame, first_order: int) -> pl.DataFrame:

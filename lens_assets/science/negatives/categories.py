@@ -14,7 +14,7 @@ from lens_assets.science.negatives.attrition import Bool
 from lens_assets.science.negatives.rows import Rows
 from lens_assets.science.negatives.selection import maskbits_value
 from lens_assets.science.negatives.settings import CATEGORIES, N2Thresholds
-from lens_assets.science.negatives.sieve import Sieve, near_pairs
+from lens_assets.science.sieve import Sieve, near_pairs
 from lens_assets.science.negatives.strata import need
 
 _NEEDED = (

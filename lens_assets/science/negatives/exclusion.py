@@ -10,7 +10,7 @@ import polars as pl
 
 from lens_assets.science.errors import BadInput
 from lens_assets.science.negatives.attrition import Bool
-from lens_assets.science.negatives.sieve import near_pairs
+from lens_assets.science.sieve import near_pairs
 from lens_assets.science.negatives.strata import need
 
 

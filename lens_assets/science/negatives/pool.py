@@ -14,14 +14,15 @@ import polars as pl
 
 from lens_assets.science.columns.surveys import SWEEPS
 from lens_assets.science.errors import BadInput, Rejections
-from lens_assets.science.negatives.attrition import POOLS_FROM, STRATA_FROM, Bool, counted, reconcile, tally
+from lens_assets.science.negatives.attrition import POOLS_FROM, STRATA_FROM, Bool, Screened, counted, reconcile, tally
 from lens_assets.science.negatives.categories import NEIGHBOUR, categorise, neighbours_of
 from lens_assets.science.negatives.exclusion import near_known
-from lens_assets.science.negatives.rows import FrameRows, Rows
-from lens_assets.science.negatives.selection import SelectionProfile, filter_columns, flux_z_min, passes
+from lens_assets.science.negatives.rows import Beside, FrameRows, Rows
+from lens_assets.science.negatives.selection import SelectionProfile, filter_columns, passes
 from lens_assets.science.negatives.settings import Settings
 from lens_assets.science.negatives.strata import NOBS_OPEN, need, nobs_bin
-from lens_assets.science.surveys.scan import Hold
+from lens_assets.science.negatives.sweeping import cuts_of, screened_sweep
+from lens_assets.science.surveys.layout import tile_of_key
 from lens_assets.science.surveys.settings import Settings as SurveySettings
 from lens_assets.science.surveys.sweeps import open_sweep
 
@@ -59,21 +60,37 @@ def build_pool(
     for column in dict.fromkeys([*_NEEDED, *cuts]):
         if column not in rows.names:
             raise BadInput(f"the pool of {profile.name} needs this column", column=column)
+    return _pool(_screened(rows, registry, profile, settings, cuts), profile, settings, neighbours)
+
+
+def _screened(
+    rows: Rows, registry: pl.DataFrame, profile: SelectionProfile, settings: Settings, cuts: list[str]
+) -> Screened:
+    """The rows that pass, by way of columns of all rows."""
     light = rows.columns(list(dict.fromkeys([*cuts, *_EVERY_ROW])))
     steps = passes(light, profile, "negative")
     steps.append(("known_lens", ~near_known(light, registry, settings.exclusion_arcsec)))
     keep, table = tally(steps, rows.height)
     left = rows.rows(np.flatnonzero(keep))
-    others = [neighbours_of(left, rows, settings.n2)]
+    return Screened(left, table, _strata(light, keep), [neighbours_of(left, rows, settings.n2)])
+
+
+def _pool(
+    screened: Screened, profile: SelectionProfile, settings: Settings, neighbours: pl.DataFrame | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Pool and attrition of the rows that passed."""
+    left, table, few, others = screened
     if neighbours is not None:
-        others.append(neighbours_of(left, _Beside(neighbours), settings.n2))
+        need(neighbours, NEIGHBOUR, "neighbours")
+        others = [*others, neighbours_of(left, Beside(neighbours), settings.n2)]
     pool = categorise(
         left.with_columns(selection=pl.lit(profile.name)),
         settings.n2,
         neighbours=pl.concat([o.select(NEIGHBOUR) for o in others], how="vertical_relaxed"),
         priority=settings.priority,
     ).sort("galaxy_id")
-    strata = counted("stratum", _strata(light, keep), STRATA_FROM)
+    named = few.group_by(step=pl.concat_str(pl.col("type").cast(pl.String), nobs_bin(), separator="|"))
+    strata = counted("stratum", named.agg(pl.col("n_in", "n_left").sum()), STRATA_FROM)
     ends = [("N1", (pool["pool"] == "N1").sum()), ("N2", (pool["pool"] == "N2").sum())]
     ends += [(f"N2:{c}", (pool["n2_category"] == c).sum()) for c in settings.priority]
     ends += [(f"N2 flag:{c}", pool["n2_flags"].list.contains(c).sum()) for c in settings.priority]
@@ -101,32 +118,19 @@ def pool_of_sweep(
     ``sweeps`` table, with the same guards and errors (:func:`~lens_assets.science.surveys.sweeps.read_sweep`), in a
     fraction of the time.
     """
+    cuts = cuts_of(profile, registry, settings, tile_of_key(tile))
+    if cuts is not None:
+        rows = open_sweep(path, tile, surveys, cuts=cuts)
+        if (screened := screened_sweep(rows, registry, profile, settings)) is not None:
+            return *_pool(screened, profile, settings, neighbours), rows.rejections
     wanted = [name for name in dict.fromkeys([*filter_columns(profile, "negative"), *_NEEDED]) if name in SWEEPS.names]
-    rows = open_sweep(path, tile, surveys, columns=wanted, hold=_likely(profile))
+    rows = open_sweep(path, tile, surveys, columns=wanted)
     pool, attrition = build_pool(rows, registry, profile, settings, neighbours=neighbours)
     return pool, attrition, rows.rejections
 
 
-def _likely(profile: SelectionProfile) -> Hold:
-    """The rows of a sweep that will probably pass the profile: all that do are among them."""
-    bound = flux_z_min(profile)
-    return Hold(
-        profile.types.negative,
-        () if bound is None else (("FLUX_Z", bound),),
-        tuple((f"NOBS_{band.upper()}", n) for band, n in profile.nobs_min.items()),
-    )
-
-
-class _Beside(FrameRows):
-    """Objects beside the tile: :data:`NEIGHBOUR` columns, and the same one may be there twice."""
-
-    def __init__(self, frame: pl.DataFrame) -> None:
-        need(frame, NEIGHBOUR, "neighbours")
-        self._frame, self.height = frame, frame.height
-
-
 def _strata(light: pl.DataFrame, keep: Bool) -> pl.DataFrame:
-    """``step, n_in, n_left`` of each TYPE|nobs_z bin (null where one is not known)."""
+    """``type, nobs_z, n_in, n_left`` (null where one is not known)."""
     kind = light["type"]
     if isinstance(kind.dtype, pl.Enum) and not (kind.null_count() or light["nobs_z"].null_count()):  # codes: just count
         few_nobs = np.clip(light["nobs_z"].to_numpy(), 0, NOBS_OPEN)  # the bins do not tell more apart
@@ -140,5 +144,4 @@ def _strata(light: pl.DataFrame, keep: Bool) -> pl.DataFrame:
     else:
         kept = light.select("type", "nobs_z", kept=pl.Series(keep))
         few = kept.group_by("type", "nobs_z").agg(n_in=pl.len(), n_left=pl.col("kept").sum())
-    named = few.group_by(step=pl.concat_str(pl.col("type").cast(pl.String), nobs_bin(), separator="|"))
-    return named.agg(pl.col("n_in", "n_left").sum())
+    return few

@@ -62,3 +62,14 @@ class FrameRows:
     def rows(self, index: npt.NDArray[np.int64], names: Sequence[str] | None = None) -> pl.DataFrame:
         """Some rows, with all columns or the named ones."""
         return self._frame.select(list(names or self.names))[index]
+
+
+class Beside(FrameRows):
+    """Objects that may be neighbours (``categories.NEIGHBOUR``): the same one may be there twice."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self._frame, self.height = frame, frame.height
+
+    def rows(self, index: npt.NDArray[np.int64], names: Sequence[str] | None = None) -> pl.DataFrame:
+        """Some rows; texts come as texts."""
+        return super().rows(index, names).with_columns(pl.col(pl.Enum).cast(pl.String))

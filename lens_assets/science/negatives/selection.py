@@ -133,7 +133,7 @@ def filters(profile: SelectionProfile, role: Role) -> list[tuple[str, pl.Expr]]:
         flux = pl.col("flux_z").cast(pl.Float64)
         if profile.dereddened:
             flux = flux / pl.col("mw_transmission_z").cast(pl.Float64)
-        steps.append(("mag_z", flux.is_finite() & (flux > _flux(profile.mag_z_max))))
+        steps.append(("mag_z", flux.is_finite() & (flux > flux_of(profile.mag_z_max))))
     if profile.maskbits_reject:
         bits = maskbits_value(profile.maskbits_reject)
         steps.append(("maskbits", (pl.col("maskbits").cast(pl.Int64) & bits) == 0))
@@ -147,14 +147,9 @@ def filters(profile: SelectionProfile, role: Role) -> list[tuple[str, pl.Expr]]:
     return steps
 
 
-def _flux(mag: float) -> float:
+def flux_of(mag: float) -> float:
     """Nanomaggies of an AB magnitude."""
     return float(10 ** (0.4 * (22.5 - mag)))
-
-
-def flux_z_min(profile: SelectionProfile) -> float | None:
-    """A FLUX_Z that no object of the profile stays below; ``None`` where the profile implies none."""
-    return None if profile.dereddened or profile.mag_z_max is None else _flux(profile.mag_z_max) * (1 - 1e-6)
 
 
 def filter_columns(profile: SelectionProfile, role: Role) -> list[str]:

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.surveys import fitsfile, kernel, schema
+from lens_assets.science.surveys.judging import Cuts
 from lens_assets.science.surveys.layout import brick_of_id, tile_of_key
-from lens_assets.science.surveys.scan import I64, TABLES, Hold, Reading, Sweep, packed
+from lens_assets.science.surveys.scan import I64, TABLES, Reading, Sweep, packed
 from lens_assets.science.surveys.settings import Settings
 
 _BRICK_DEG = 0.25
@@ -30,11 +31,11 @@ def prove(
     tile: str,
     settings: Settings | None = None,
     columns: Iterable[str] = (),
-    hold: Hold | None = None,
+    cuts: Cuts | None = None,
 ) -> Sweep:
     """Read a sweep once and prove it; ``columns`` (FITS names) are kept for all rows.
 
-    ``hold`` says which rows will probably be wanted whole. It only saves time; any row can be had.
+    ``cuts`` are made in the same reading, of all rows but the ``odd`` ones (``Sweep.judged``), and the rows that pass are kept whole.
 
     Raises :class:`BadInput` as :func:`~lens_assets.science.surveys.sweeps.read_sweep` says.
     """
@@ -46,9 +47,9 @@ def prove(
         info, number = table.fileinfo(), hdus.index(table)
         sweep = Sweep(
             path, footprint, fields, int(info["datLoc"]), int(table.header["NAXIS2"]), int(table.header["NAXIS1"]),
-            {}, {name: list(known) for name, known in TABLES.items()}, np.empty(0, np.int64), Rejections(), {},
+            {}, {name: list(known) for name, known in TABLES.items()}, Rejections(), {},
         )  # fmt: skip
-        found = Reading(sweep, columns, int(info["datSpan"]), hold)
+        found = Reading(sweep, columns, int(info["datSpan"]), cuts)
         if settings.verify_datasum:
             fitsfile.verify(hdus, path, leave_out=number)
             fitsfile.check_sum(found.sum, table.header, number, path)
@@ -94,7 +95,7 @@ def _brick_names(sweep: Sweep, runs: dict[str, I64]) -> dict[int, str]:
 
 def _check_types(sweep: Sweep) -> None:
     """Texts that the kernel did not know: blanks in front are forgiven, an unknown TYPE is not."""
-    for name in TABLES:
+    for name in [n for n in TABLES if n in sweep.columns]:
         codes = sweep.columns[name]
         rows = np.flatnonzero(codes == kernel.UNKNOWN)
         if not len(rows):
@@ -128,22 +129,21 @@ def _clean(sweep: Sweep, found: Reading, settings: Settings) -> None:
     turned = keep & (ra == 360)
     ra[turned], sweep.turned = 0.0, rows[turned]
     sweep.settled(sweep.columns)
-    sweep.settled(sweep.held_columns, sweep.held)
     reject((ra < 0) | (ra > 360) | (np.abs(dec) > 90), "coordinates not on the sky")
     reject(a["TYPE"] == schema.TYPES.index("DUP"), "TYPE DUP")
     for name in schema.FINITE:
         reject(~np.isfinite(a[name]), f"{name} not finite")
-    kept = np.ones(sweep.n_rows, bool)
-    kept[rows[~keep]] = False
-    if found.disorder or not _each_brick_once(found.runs):
-        repeated = _repeats(sweep, np.flatnonzero(kept))
+    dropped = rows[~keep]
+    sweep.ordered = not found.disorder and _each_brick_once(found.runs)
+    if not sweep.ordered:
+        repeated = _repeats(sweep, np.setdiff1d(np.arange(sweep.n_rows), dropped, assume_unique=True))
         rejections.add("repeated row", len(repeated))
-        kept[repeated] = False
-        keep &= kept[rows]
-    outside = _outside(sweep, rows[keep], ra[keep], dec[keep], int(kept.sum()), settings)
+        dropped = np.union1d(dropped, repeated)
+        keep &= ~np.isin(rows, repeated)
+    outside = _outside(sweep, rows[keep], ra[keep], dec[keep], sweep.n_rows - len(dropped), settings)
     rejections.add("outside the tile", len(outside))
-    kept[outside] = False
-    sweep.kept = np.flatnonzero(kept)
+    sweep.dropped = np.union1d(dropped, outside)
+    sweep.odd = np.setdiff1d(rows, sweep.dropped, assume_unique=True)
 
 
 def _repeats(sweep: Sweep, rows: I64) -> I64:

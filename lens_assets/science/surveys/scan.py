@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +19,16 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_assets.science.errors import BadInput, Rejections
-from lens_assets.science.surveys import fitsfile, kernel, schema
+from lens_assets.science.sieve import Sieve
+from lens_assets.science.surveys import fitsfile, kernel, lanes, passing, schema
+from lens_assets.science.surveys.judging import REFERENCES, Cuts, Judged, Judging
 from lens_assets.science.surveys.layout import Tile
 
-_BLOCK_BYTES = 1 << 21
-_REFERENCES = ("", "T2", "GE", "L3")
+_BLOCK_BYTES = 1 << 18  # stays in the second cache while it is looked at
+_BEHIND = 4 * lanes.WORDS + 8  # what is loaded at once from the last byte of a block on
 _SIZES = {"I": 2, "J": 4, "E": 4, "D": 8}
 _NATIVE = {"I": np.dtype("i2"), "J": np.dtype("i4"), "E": np.dtype("f4"), "D": np.dtype("f8")}
-TABLES = {"TYPE": schema.TYPES, "REF_CAT": _REFERENCES}
+TABLES = {"TYPE": schema.TYPES, "REF_CAT": REFERENCES}
 """Text columns kept as codes, and the texts that are expected in them."""
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -35,32 +37,13 @@ I64 = npt.NDArray[np.int64]
 _NOTHING = np.empty(0, np.int64)
 
 
-@dataclass(frozen=True)
-class Hold:
-    """Rows to keep whole while the file goes by: a TYPE among ``types`` (or any), float32 columns above a bound, int16 columns
-    of at least a count."""
-
-    types: tuple[str, ...] | None = None
-    above: tuple[tuple[str, float], ...] = ()
-    least: tuple[tuple[str, int], ...] = ()
-
-    def offsets(self, at: dict[str, int]) -> tuple[npt.NDArray[Any], ...]:
-        """The same for the kernel: allowed codes of TYPE, offsets and bounds."""
-        allowed = np.zeros(256, bool)
-        allowed[: len(schema.TYPES)] = [self.types is None or t in self.types for t in schema.TYPES]
-        return (
-            allowed,
-            np.array([at[n] for n, _ in self.above], np.int64), np.array([v for _, v in self.above], np.float32),
-            np.array([at[n] for n, _ in self.least], np.int64), np.array([v for _, v in self.least], np.int64),
-        )  # fmt: skip
-
-
 @dataclass
 class Sweep:
     """A sweep file that was proven usable, with the columns that were asked for (made by ``prove``).
 
     ``columns`` holds native arrays of *all* ``n_rows`` rows of the file by FITS name; TYPE and REF_CAT are codes into
-    ``labels``. ``kept`` are the rows that are usable objects, in file order; ``rejections`` count the others by reason.
+    ``labels``. ``dropped`` are the rows that are no usable objects, rising, and ``rejections`` count them by reason; ``odd`` those
+    that were looked at and stay. ``ordered``: no two rows can have the same identity, by their order alone.
     """
 
     path: Path
@@ -71,15 +54,25 @@ class Sweep:
     width: int
     columns: Arrays
     labels: dict[str, list[str]]
-    kept: I64
     rejections: Rejections
     bricks: dict[int, str]
     """Name of every brick in the file."""
+    dropped: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    odd: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    ordered: bool = True
     turned: I64 = field(default_factory=lambda: np.empty(0, np.int64))
     """Rows whose RA is 360, read as 0."""
+    judged: Judged | None = None
     held: I64 = field(default_factory=lambda: np.empty(0, np.int64))
-    """Rows that were kept whole while the file went by, rising; ``held_columns`` are their numbers."""
-    held_columns: Arrays = field(default_factory=dict)
+    """Rows that were kept whole while the file went by, rising; ``whole`` are their bytes, part by part."""
+    whole: list[tuple[I64, npt.NDArray[np.uint8]]] = field(default_factory=list)
+
+    @cached_property
+    def kept(self) -> I64:
+        """The rows that are usable objects, in file order."""
+        kept = np.ones(self.n_rows, bool)
+        kept[self.dropped] = False
+        return np.flatnonzero(kept)
 
     def read(self, name: str, rows: I64 | None = None) -> npt.NDArray[Any]:
         """A column (native; BRICKNAME as bytes) of the given rows of the file, or of all: from memory or the file."""
@@ -94,18 +87,23 @@ class Sweep:
         names = list(names)
         out: Arrays = {n: self.columns[n][rows] for n in names if n in self.columns}
         missing = [n for n in names if n not in out]
-        if missing and len(self.held):
-            at = np.minimum(np.searchsorted(self.held, rows), len(self.held) - 1)
-            if (self.held[at] == rows).all():
-                out |= {n: self.held_columns[n][at] for n in missing if n in self.held_columns}
-                missing = [n for n in missing if n not in out]
-        return out | (self._from_file(missing, rows) if missing else {})
+        return out | (self._from_bytes(missing, rows, self._bytes_of(rows)) if missing else {})
 
-    def _from_file(self, names: list[str], rows: I64) -> Arrays:
-        taken = np.empty((0, self.width), np.uint8)
-        if len(rows):
-            whole = np.memmap(self.path, f"V{self.width}", mode="r", offset=self.offset, shape=(self.n_rows,))
-            taken = whole[rows].view(np.uint8).reshape(len(rows), self.width)
+    def _bytes_of(self, rows: I64) -> npt.NDArray[np.uint8]:
+        """(n, width) rows: those that were kept whole, or out of the file."""
+        taken = np.empty((len(rows), self.width), np.uint8)
+        left = np.ones(len(rows), bool)
+        for held, whole in self.whole:
+            if len(held) and len(rows):
+                at = np.minimum(np.searchsorted(held, rows), len(held) - 1)
+                here = held[at] == rows
+                taken[here], left[here] = whole[at[here]], False
+        if left.any():
+            file = np.memmap(self.path, f"V{self.width}", mode="r", offset=self.offset, shape=(self.n_rows,))
+            taken[left] = file[rows[left]].view(np.uint8).reshape(-1, self.width)
+        return taken
+
+    def _from_bytes(self, names: list[str], rows: I64, taken: npt.NDArray[np.uint8]) -> Arrays:
         columns = _Columns(self.fields, names, len(rows))
         columns.fill(taken.reshape(-1), len(rows), self.width, 0)
         out = columns.arrays()
@@ -148,19 +146,6 @@ class _Columns:
         self.out = {size: np.empty((len(group), rows), f"u{size}") for size, group in self.names.items()}
         self.letters = {n: fields[n].letter for n in numeric}
 
-    def sized(self, rows: int) -> _Columns:
-        """Room for the same columns of other rows."""
-        other = copy(self)
-        other.out = {size: np.empty((len(out), rows), out.dtype) for size, out in self.out.items()}
-        return other
-
-    @classmethod
-    def joined(cls, parts: list[_Columns]) -> _Columns:
-        """One after the other."""
-        whole = copy(parts[0])
-        whole.out = {size: np.concatenate([p.out[size] for p in parts], axis=1) for size in whole.out}
-        return whole
-
     def flat(self) -> tuple[npt.NDArray[Any], ...]:
         """Offsets and arrays by size, in the order the kernel takes them."""
         return tuple(a for size in (2, 4, 8) for a in (self.at[size], self.out[size]))
@@ -180,100 +165,119 @@ class _Columns:
 class Reading:
     """One reading of the file: fills the sweep's columns, and holds what was found on the way.
 
-    ``sum`` is that of all its words; ``marked`` the doubtful rows; ``runs`` the stretches of rows of one brick (``kernel.RUN``);
+    ``sum`` is that of all its words; ``marked`` the doubtful rows; ``runs`` the stretches of rows of one brick (``passing.RUN``);
     ``disorder`` how many rows have an OBJID that is not above the one before; ``psf_like`` and ``gal_like`` whether a depth of
-    the g band looks like magnitudes.
+    the g band looks like magnitudes; ``parts`` what was answered about the ``cuts``.
     """
 
-    def __init__(self, sweep: Sweep, columns: Iterable[str], span: int, hold: Hold | None) -> None:
+    def __init__(self, sweep: Sweep, columns: Iterable[str], span: int, cuts: Cuts | None) -> None:
         f, n, width = sweep.fields, sweep.n_rows, sweep.width
-        at = {name: f[name].offset for name in schema.NEEDED}
-        numeric = _Columns(f, [c for c in dict.fromkeys(columns) if c not in TABLES], n)
-        codes = {name: np.empty(n, np.uint8) for name in TABLES}
-        tables = [_text_table(known, f[name].size) for name, known in TABLES.items()]
-        where = np.array([(at[name], f[name].size) for name in TABLES], np.int64).T.copy()
+        wanted = dict.fromkeys(columns)
+        numeric = _Columns(f, [c for c in wanted if c not in TABLES], n)
+        kinds, refs = np.empty(n, np.uint8), np.empty(n if cuts is None else 0, np.uint8)
+        tables = {name: _text_table(known, f[name].size) for name, known in TABLES.items()}
+        texts = [
+            a for name in TABLES for a in (np.array([f[name].offset, f[name].size], np.int64), tables[name])
+        ]  # fmt: skip
         self.marked = np.empty(n, bool)
-        found = np.empty((n, len(kernel.RUN)), np.int64)
-        identity = np.array([at["RELEASE"], at["BRICKID"], at["BRICKNAME"], f["BRICKNAME"].size, at["OBJID"]], np.int64)
-        place, t = np.array([at["RA"], at["DEC"]], np.int64), sweep.tile
-        box = np.array([t.ra_min, t.ra_min + 5, t.dec_min, t.dec_min + 5], float)
-        depth = np.array([at["PSFDEPTH_G"], at["GALDEPTH_G"]], np.int64)
-        guards = (identity, place, box, *_side_by_side([at[name] for name in schema.FINITE]), depth)
-        few = _Columns(f, schema.NEEDED if hold else (), 0)
-        dup, held = schema.TYPES.index("DUP"), hold.offsets(at) if hold else None
-        size = max(_BLOCK_BYTES // max(width, 1) // 4, 1) * 4  # rows whose bytes are whole 32-bit words
+        guards, size = _guards(sweep), max(_BLOCK_BYTES // max(width, 1) // 4, 1) * 4  # rows of whole 32-bit words
+        asked = (cuts or Cuts(0, Sieve([], [], 1.0), np.inf, {})).compiled(f)
 
-        def work(file: int, rows: range) -> list[_Block]:
-            buffer, some = np.empty(size * width + 8, np.uint8), np.empty(size, np.int64)
-            made = []
-            for row in rows:
-                m = min(size, n - row)
-                facts = np.zeros(len(kernel.FACTS), np.int64)
-                extras = (-m * width) % 4
-                _fill(file, buffer, m * width + extras, sweep.offset + row * width, sweep.path)
-                total = kernel.block(
-                    buffer, m, width, row, extras, *where, *tables, *codes.values(), *numeric.flat(), *guards, dup,
-                    self.marked, found[row:], facts,
-                )  # fmt: skip
-                k = 0 if held is None else kernel.hold(buffer, m, width, row, codes["TYPE"], *held, some)
-                keep = few.sized(k)
-                kernel.extract_some(buffer, some[:k], width, *keep.flat())
-                made.append(_Block(int(total), facts, found[row : row + facts[0]].copy(), some[:k] + row, keep))
-            return made
+        def work(file: int, rows: range) -> _Part:
+            raw, found = np.empty(size * width + _BEHIND, np.uint8), np.empty((len(rows), len(passing.RUN)), np.int64)
+            facts, room = np.zeros(len(passing.FACTS), np.int64), Judging(cuts, len(rows), width)
+            total, missing = passing.through(
+                file, sweep.offset, raw, size, width, rows.start, rows.stop, *texts, kinds, refs, *numeric.flat(), *guards,
+                self.marked, found, cuts is not None, *asked[:-4], room.failed, asked[-4], room.strata, *asked[-3:],
+                *room.scratch, room.passed, room.whole, room.doubtful, room.doubtful_at, room.beside, room.ref, room.flux,
+                room.beside_at, facts,
+            )  # fmt: skip
+            if missing:
+                raise _ended_early(missing, sweep.path)
+            seen = dict(zip(passing.FACTS, facts.tolist(), strict=True))
+            room.end(seen["passed"], seen["doubtful"], seen["beside"])
+            return _Part(int(total), seen, found[: seen["runs"]].copy(), room)
 
         with open(sweep.path, "rb", buffering=0) as stream:
-            starts = range(0, n, size)
-            share = -(-len(starts) // min(_threads(), max(len(starts) // 4, 1))) or 1
-            parts = [starts[i : i + share] for i in range(0, len(starts), share)]
+            share = -(-n // size // min(_threads(), max(n // size // 4, 1))) * size or size
+            parts = [range(at, min(at + share, n)) for at in range(0, n, share)]
             with ThreadPoolExecutor(max(len(parts), 1)) as pool:
-                blocks = [b for done in pool.map(lambda part: work(stream.fileno(), part), parts) for b in done]
-            total, at_byte = sum(b.sum for b in blocks), n * width + (-n * width) % 4
-            tail = np.empty(
-                _BLOCK_BYTES, np.uint8
-            )  # what is left of the last block of the file, and a heap if there is one
-            for start in range(at_byte, span, _BLOCK_BYTES):
+                done = list(pool.map(lambda part: work(stream.fileno(), part), parts))
+            total, at_byte = sum(p.sum for p in done), n * width + (-n * width) % 4
+            tail = np.empty(min(_BLOCK_BYTES, max(span - at_byte, 0)), np.uint8)
+            for start in range(
+                at_byte, span, _BLOCK_BYTES
+            ):  # the rest of the last FITS block, and a heap if there is one
                 length = min(span - start, _BLOCK_BYTES)
                 _fill(stream.fileno(), tail, length, sweep.offset + start, sweep.path)
                 total += int(kernel.word_sum(tail, length))
         self.sum = fitsfile.folded(total)
-        sweep.columns = numeric.arrays() | codes
-        if hold and blocks:
-            sweep.held = np.concatenate([b.held for b in blocks])
-            sweep.held_columns = _Columns.joined([b.columns for b in blocks]).arrays()
-        facts = np.sum([b.facts for b in blocks], axis=0) if blocks else np.zeros(len(kernel.FACTS), np.int64)
-        seen = dict(zip(kernel.FACTS, facts.tolist(), strict=True))
+        sweep.columns = numeric.arrays() | ({"TYPE": kinds} if cuts else {"TYPE": kinds, "REF_CAT": refs})
+        seen = {name: sum(p.facts[name] for p in done) for name in passing.FACTS}
         self.psf_like = schema.like_magnitudes(seen["psf_positive"], seen["psf_magnitude"])
         self.gal_like = schema.like_magnitudes(seen["gal_positive"], seen["gal_magnitude"])
-        runs = np.concatenate([b.runs for b in blocks] or [found[:0]])
-        self.runs = dict(zip(kernel.RUN, runs.T.copy(), strict=True))
+        runs = np.concatenate([p.runs for p in done] or [np.empty((0, len(passing.RUN)), np.int64)])
+        self.runs = dict(zip(passing.RUN, runs.T.copy(), strict=True))
         self.disorder = seen["disorder"]
+        if cuts:
+            sweep.judged = self._judged([p.room for p in done] or [Judging(cuts, 0, width)], kinds)
+            sweep.held = np.concatenate([p.room.passed for p in done] or [_NOTHING])
+            sweep.whole = [(p.room.passed, p.room.whole) for p in done]
+
+    def _judged(self, rooms: list[Judging], kinds: npt.NDArray[np.uint8]) -> Judged:
+        """The answers of all parts as one."""
+
+        def all_of(name: str) -> npt.NDArray[Any]:
+            return np.concatenate([getattr(room, name) for room in rooms])
+
+        identity, at = all_of("beside"), all_of("beside_at")
+        rows = identity[:, 0].astype(np.int64)
+        run = np.searchsorted(self.runs["row"], rows, side="right") - 1
+        ref = np.minimum(all_of("ref"), len(REFERENCES))
+        beside = {
+            "release": self.runs["release"][run].astype(np.int16), "brickid": self.runs["brickid"][run].astype(np.int32),
+            "objid": identity[:, 1].astype(np.uint32).view(np.int32), "type": kinds[rows], "ra": at[:, 0], "dec": at[:, 1],
+            "flux_r": all_of("flux"), "ref_cat": ref,
+        }  # fmt: skip
+        labels = {"type": [*schema.TYPES], "ref_cat": [*REFERENCES, "another"]}
+        return Judged(
+            np.sum([room.failed for room in rooms], axis=0), np.sum([room.strata for room in rooms], axis=0),
+            all_of("doubtful"), all_of("doubtful_at"),
+            pl.DataFrame(
+                [
+                    pl.select(pl.lit(pl.Series(name, codes)).cat.to(pl.Enum(labels[name]))).to_series().alias(name)
+                    if name in labels
+                    else pl.Series(name, codes)
+                    for name, codes in beside.items()
+                ]
+            ),
+        )  # fmt: skip
 
 
-class _Block(NamedTuple):
-    """What the kernel found in a block of rows."""
+class _Part(NamedTuple):
+    """What the compiled pass found in the rows of one thread."""
 
     sum: int
-    facts: I64
+    facts: dict[str, int]
     runs: I64
-    held: I64
-    columns: _Columns
+    room: Judging
+
+
+def _guards(sweep: Sweep) -> tuple[Any, ...]:
+    """What the compiled pass must know of the columns it proves."""
+    at, t = {name: sweep.fields[name].offset for name in schema.NEEDED}, sweep.tile
+    name = [at["BRICKNAME"], sweep.fields["BRICKNAME"].size]
+    return (
+        np.array([at["RELEASE"], at["BRICKID"], *name, at["OBJID"]], np.int64), np.array([at["RA"], at["DEC"]], np.int64),
+        np.array([t.ra_min, t.ra_min + 5, t.dec_min, t.dec_min + 5], float),
+        *lanes.windows(at[name] for name in schema.FINITE), np.array([at["PSFDEPTH_G"], at["GALDEPTH_G"]], np.int64),
+        schema.TYPES.index("DUP"),
+    )  # fmt: skip
 
 
 def _threads() -> int:
     """As many as polars may use here (POLARS_MAX_THREADS): one knob for all that runs in threads."""
     return int(pl.thread_pool_size())
-
-
-def _side_by_side(offsets: list[int]) -> tuple[I64, I64]:
-    """Offsets of float32 columns as (first of two neighbours, alone)."""
-    pairs: list[int] = []
-    singles: list[int] = []
-    for at in sorted(offsets):
-        if singles and singles[-1] == at - 4:
-            pairs.append(singles.pop())
-        else:
-            singles.append(at)
-    return np.array(pairs, np.int64), np.array(singles, np.int64)
 
 
 def packed(known: Iterable[str], size: int, fill: bytes = b" ") -> list[int]:
@@ -282,8 +286,19 @@ def packed(known: Iterable[str], size: int, fill: bytes = b" ") -> list[int]:
 
 
 def _text_table(known: Iterable[str], size: int) -> npt.NDArray[np.uint64]:
-    """(text, code), padded with blanks or with NUL as FITS allows both."""
-    lines = {(v, k) for fill in (b" ", b"\0") for k, v in enumerate(packed(known, size, fill)) if v >= 0}
+    """(text, code), padded with blanks or with NUL as FITS allows both; blanks in front are forgiven."""
+    known = list(known)
+    shifted = {
+        " " * front + text: code
+        for code, text in enumerate(known)
+        for front in range(size - len(text) + 1 if text else 1)
+    }
+    lines = {
+        (v, k)
+        for fill in (b" ", b"\0")
+        for v, k in zip(packed(shifted, size, fill), shifted.values(), strict=True)
+        if v >= 0
+    }
     return kernel.text_table(sorted(lines))
 
 
@@ -292,8 +307,12 @@ def _fill(file: int, buffer: npt.NDArray[np.uint8], size: int, offset: int, path
     while got < size:
         n = os.preadv(file, [view[got:]], offset + got)
         if not n:
-            raise BadInput(f"truncated: the file ended {size - got} bytes early while it was read", file=str(path))
+            raise _ended_early(size - got, path)
         got += n
+
+
+def _ended_early(missing: int, path: Path) -> BadInput:
+    return BadInput(f"truncated: the file ended {missing} bytes early while it was read", file=str(path))
 
 
 def _stream(sweep: Sweep, names: tuple[str, ...]) -> Arrays:

@@ -17,8 +17,9 @@ from lens_assets.science.columns.surveys import SWEEPS
 from lens_assets.science.errors import Rejections
 from lens_assets.science.surveys import derive
 from lens_assets.science.surveys.derive import depths, galaxy_ids, magnitudes
+from lens_assets.science.surveys.judging import Cuts, Judged
 from lens_assets.science.surveys.prove import prove
-from lens_assets.science.surveys.scan import I64, Hold, Sweep
+from lens_assets.science.surveys.scan import I64, Sweep
 from lens_assets.science.surveys.settings import Settings
 
 __all__ = ["SweepRows", "depths", "galaxy_ids", "magnitudes", "open_sweep", "read_sweep"]
@@ -52,15 +53,15 @@ def open_sweep(
     settings: Settings | None = None,
     *,
     columns: Sequence[str] = (),
-    hold: Hold | None = None,
+    cuts: Cuts | None = None,
 ) -> SweepRows:
     """Prove a sweep as :func:`read_sweep` does, with the same errors, but make its table only where asked for.
 
-    ``columns`` (names of the table) are those that will be wanted for all rows: they are picked up in the one reading, and with
-    them the rows that will be wanted whole (``hold``). Both only save time.
+    ``columns`` (names of the table) are those that will be wanted for all rows: they are picked up in the one reading, which only
+    saves time. ``cuts`` are made in it too (:attr:`SweepRows.judged`).
     """
     wanted = [raw for name in columns for raw in derive.NEEDS[name]]
-    return SweepRows(prove(Path(path), tile, settings, wanted, hold))
+    return SweepRows(prove(Path(path), tile, settings, wanted, cuts))
 
 
 class SweepRows:
@@ -72,7 +73,7 @@ class SweepRows:
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
         self._made: dict[str, pl.Series] = {}
-        self.height = len(sweep.kept)
+        self.height = sweep.n_rows - len(sweep.dropped)
         self.rejections = sweep.rejections
         self.rejections.check(sweep.n_rows, self.height)
 
@@ -80,6 +81,22 @@ class SweepRows:
     def names(self) -> list[str]:
         """Columns of the table."""
         return SWEEPS.names
+
+    @property
+    def judged(self) -> Judged | None:
+        """What was answered about the cuts, of all rows but the odd ones; ``None`` where none were given, or rows that are there
+        twice may have been counted."""
+        return self._sweep.judged if self._sweep.ordered else None
+
+    @property
+    def held(self) -> I64:
+        """Rows *of the file* that pass the cuts, rising."""
+        return self._sweep.held
+
+    @property
+    def odd(self) -> I64:
+        """Rows *of the file* that were looked at singly and stay, rising: no cut was made of them."""
+        return self._sweep.odd
 
     def columns(self, names: Sequence[str]) -> pl.DataFrame:
         """Some columns of all rows; a column is made once."""
@@ -91,7 +108,10 @@ class SweepRows:
 
     def rows(self, index: I64, names: Sequence[str] | None = None) -> pl.DataFrame:
         """Some rows (positions from 0), sorted by galaxy_id, with all columns or the named ones."""
-        chosen = self._sweep.kept[np.asarray(index, np.int64)]
+        return self.rows_of_file(self._sweep.kept[np.asarray(index, np.int64)], names)
+
+    def rows_of_file(self, chosen: I64, names: Sequence[str] | None = None) -> pl.DataFrame:
+        """The same of rows by their place in the file; none of them may be one that was dropped."""
         identity = self._sweep.gather(("RELEASE", "BRICKID", "OBJID"), chosen)
         chosen = chosen[derive.id_order(identity["RELEASE"], identity["BRICKID"], identity["OBJID"])]
         return self._text(derive.table(self._sweep, list(names or SWEEPS.names), chosen, everything=False))

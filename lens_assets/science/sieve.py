@@ -37,6 +37,8 @@ class Sieve:
     ----------
     ra, dec : centres, degrees, any RA; those that are not finite or not on the sky are left out.
     arcsec : radius of the discs, at most 10 degrees.
+
+    ``grid`` is what compiled code hands to :func:`in_marked_cell`.
     """
 
     def __init__(self, ra: npt.ArrayLike, dec: npt.ArrayLike, arcsec: float) -> None:
@@ -55,6 +57,8 @@ class Sieve:
         self.shift = 64 - max(min(len(cells) * _BITS_PER_CELL, _LARGEST_TABLE).bit_length(), 10)
         self.bits = np.zeros(1 << (64 - self.shift - 3), np.uint8)
         _mark(cells, self.shift, self.bits)
+        # multiplied, not divided: the rounding (1e-13 degrees) is far below the margin of the marks
+        self.grid = (self.across / 360.0, 1 / self.height, self.across, self.start, self.shift, self.bits)
 
     def _touched(self, ra: F64, dec: F64, radius: float) -> I64:
         """Cells that the discs touch (a cell may be there more than once)."""
@@ -83,11 +87,9 @@ class Sieve:
         """
         a, d = _floats(ra), _floats(dec)
         out = np.ones(len(a), bool) if among is None else among.copy()
-        # multiplied, not divided: the rounding (1e-13 degrees) is far below the margin of the marks
-        scale, grid = self.across / 360.0, (1 / self.height, self.across, self.start, self.shift, self.bits)
 
         def ask(part: slice) -> None:
-            _ask(a[part], d[part], scale, *grid, out[part])
+            _ask(a[part], d[part], *self.grid, out[part])
 
         share = max(-(-len(a) // int(pl.thread_pool_size())), _MANY)
         parts = [slice(at, at + share) for at in range(0, len(a), share)]
@@ -107,6 +109,15 @@ def _mark(cells, shift, bits):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def in_marked_cell(a, d, scale, bands_per_degree, across, start, shift, bits):  # type: ignore[no-untyped-def]
+    """Whether the cell of a position (``a`` in [0, 360), ``d`` in [-90, 90]) is marked; the rest is :attr:`Sieve.grid`."""
+    band = numba.int64((d + 90.0) * bands_per_degree)
+    cell = min(numba.int64(a * scale[band]), across[band] - 1) + start[band]
+    at = (numba.uint64(cell) * _GOLDEN) >> numba.uint64(shift)
+    return (bits[at >> numba.uint64(3)] >> (at & numba.uint64(7))) & numba.uint8(1)
+
+
+@compiled
 def _ask(ra, dec, scale, bands_per_degree, across, start, shift, bits, out):  # type: ignore[no-untyped-def]
     for i in range(ra.size):
         if not out[i]:
@@ -118,10 +129,7 @@ def _ask(ra, dec, scale, bands_per_degree, across, start, shift, bits, out):  # 
             continue
         if a < 0.0 or a >= 360.0:
             a = a - 360.0 * np.floor(a / 360.0)
-        band = numba.int64((d + 90.0) * bands_per_degree)
-        cell = min(numba.int64(a * scale[band]), across[band] - 1) + start[band]
-        at = (numba.uint64(cell) * _GOLDEN) >> numba.uint64(shift)
-        out[i] = (bits[at >> numba.uint64(3)] >> (at & numba.uint64(7))) & numba.uint8(1)
+        out[i] = in_marked_cell(a, d, scale, bands_per_degree, across, start, shift, bits)
 
 
 @compiled
