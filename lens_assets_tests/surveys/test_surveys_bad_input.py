@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -11,8 +13,10 @@ from hypothesis import strategies as st
 
 from lens_assets.science.columns.surveys import SWEEPS
 from lens_assets.science.errors import BadInput
-from lens_assets.science.surveys import fitsfile, prove, scan, schema
+from lens_assets.science.sieve import Sieve
+from lens_assets.science.surveys import fitsfile, kernel, lanes, passing, prove, scan, schema
 from lens_assets.science.surveys.derive import galaxy_ids, id_order
+from lens_assets.science.surveys.judging import Cuts
 from lens_assets.science.surveys.settings import Settings
 from lens_assets.science.surveys.sweeps import open_sweep, read_sweep
 
@@ -117,21 +121,59 @@ def test_only_what_is_asked_for_is_made_and_it_is_the_same(tmp_path, sweep_build
     assert rows.frame().equals(whole)
 
 
-@pytest.mark.parametrize("hold", [scan.Hold(), scan.Hold(("REX",), (("FLUX_Z", 20.0),), (("NOBS_Z", 5),))])
-def test_holding_rows_back_changes_nothing(tmp_path, sweep_builder, hold):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_cuts_made_while_the_file_goes_by_are_those_of_the_table(tmp_path, sweep_builder, monkeypatch, threads):
     columns, write = sweep_builder
-    path = write(tmp_path, columns(300))
+    monkeypatch.setattr(scan, "_threads", lambda: threads)
+    monkeypatch.setattr(scan, "_BLOCK_BYTES", 400 * 16)
+    values = in_bricks(columns(300))
+    values["MASKBITS"][::7] = 1 << 16
+    values["RA"][5], values["TYPE"][9], values["FLUX_Z"][11] = np.nan, b"DUP", np.inf
+    values["REF_CAT"][20:40:2], values["TYPE"][20:40] = b"T2", b"PSF"
+    path = write(tmp_path, values)
     frame = read_sweep(path, TILE)[0].sort("row")
-    rows = open_sweep(path, TILE, columns=LIGHT, hold=hold)
-    expected = frame.with_row_index().filter(
-        (pl.lit(hold.types is None) | (pl.col("type") == "REX"))
-        & pl.all_horizontal(pl.col(n.lower()) > v for n, v in hold.above or (("RA", -1),))
-        & pl.all_horizontal(pl.col(n.lower()) >= v for n, v in hold.least or (("NOBS_Z", -1),))
+    bound = float(frame["flux_z"].median())
+    cuts = Cuts(
+        4, Sieve(frame["ra"][:2], frame["dec"][:2], 5.0), float(frame["flux_r"].quantile(0.9)), {"T2": -np.inf},
+        (0, ("REX", "PSF")), ((1, "FLUX_Z", bound, 1e9), (2, "NOBS_Z", 2, 9)), ((3, "MASKBITS", 1 << 16),),
+    )  # fmt: skip
+    rows = open_sweep(path, TILE, cuts=cuts)
+    steps = frame.select(
+        ~pl.col("type").is_in(["REX", "PSF"]),
+        ~((pl.col("flux_z") >= bound) & (pl.col("flux_z") < 1e9)),
+        ~pl.col("nobs_z").is_between(2, 8),
+        (pl.col("maskbits") & 1 << 16) != 0,
     )
-    assert rows._sweep.held.tolist() == expected["row"].to_list()
-    index = expected["index"].to_numpy()
-    assert rows.rows(index).sort("row").equals(frame[index])
-    assert rows.rows(np.arange(300)).sort("row").equals(frame)
+    pattern = steps.to_numpy() @ (1 << np.arange(4))
+    assert len(rows.odd) == 0
+    assert rows.judged.failed.tolist() == np.bincount(pattern, minlength=16).tolist()
+    assert rows.held.tolist() == frame["row"].to_numpy()[pattern == 0].tolist()
+    assert 0 < len(rows.held) < 150
+    assert rows.judged.strata.sum() == frame.height == 297
+    assert {int(frame["row"][0]), int(frame["row"][1])} <= {*rows.judged.doubtful[:, 0].tolist()}
+    matters = frame.filter(
+        (pl.col("flux_r") >= cuts.bright) | ((pl.col("type") == "PSF") & (pl.col("ref_cat") == "T2"))
+    )
+    beside = rows.judged.beside.with_columns(pl.col(pl.Enum).cast(pl.String))
+    assert beside.equals(matters.select(beside.columns))
+    assert rows.rows_of_file(rows.held).sort("row").equals(frame.filter(pl.Series(pattern == 0)))
+    assert rows.rows(np.arange(297)).sort("row").equals(frame)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38, -1.0, 1e-45])
+def test_a_value_that_is_not_finite_is_seen_in_every_column_that_counts_and_no_other(value):
+    offsets = [65, 69, 81, 133, 297, 301, 497]
+    table = lanes.windows(offsets)
+    for at in [*offsets, 73, 77, 141, 305]:
+        raw = np.full(8 * 505 + 72, 7, np.uint8)
+        raw[3 * 505 + at :][:4] = np.frombuffer(np.array(value, ">f4").tobytes(), np.uint8)
+        assert lanes.any_not_finite(raw, 8, 505, *table) == (at in offsets and not np.isfinite(value))
+
+
+def test_compiled_code_is_made_anew_when_a_module_that_it_calls_changes():
+    stamps = passing.through._cache._cache_file._source_stamp
+    assert len(stamps) == 4
+    assert stamps[1][1] == Path(kernel.__file__).stat().st_size
 
 
 @given(

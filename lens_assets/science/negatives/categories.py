@@ -7,6 +7,8 @@ other; how many of each train a detector is set by sampling (``sample``), never 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import polars as pl
 
@@ -14,8 +16,8 @@ from lens_assets.science.negatives.attrition import Bool
 from lens_assets.science.negatives.rows import Rows
 from lens_assets.science.negatives.selection import maskbits_value
 from lens_assets.science.negatives.settings import CATEGORIES, N2Thresholds
-from lens_assets.science.sieve import Sieve, near_pairs
 from lens_assets.science.negatives.strata import need
+from lens_assets.science.sieve import Sieve, near_pairs
 
 _NEEDED = (
     "release", "brickid", "objid", "type", "ra", "dec", "flux_r", "mag_r", "gr", "shape_r", "sersic", "ellipticity",
@@ -145,9 +147,15 @@ def categorise(
     )
     held = flags.select(priority).to_numpy()  # (n, categories), in order of priority
     pattern = held @ (1 << np.arange(len(priority)))
+    return frame.with_columns(named.gather(pattern) for named in _of_patterns(priority))
+
+
+@lru_cache(maxsize=8)
+def _of_patterns(priority: tuple[str, ...]) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Flags, category and pool of each pattern of bits."""
     names = [[name for k, name in enumerate(priority) if code >> k & 1] for code in range(1 << len(priority))]
-    return frame.with_columns(
-        pl.Series("n2_flags", names, pl.List(pl.String)).gather(pattern),
-        pl.Series("n2_category", [n[0] if n else None for n in names], pl.String).gather(pattern),
-        pl.Series("pool", ["N2" if n else "N1" for n in names], pl.String).gather(pattern),
+    return (
+        pl.Series("n2_flags", names, pl.List(pl.String)),
+        pl.Series("n2_category", [n[0] if n else None for n in names], pl.String),
+        pl.Series("pool", ["N2" if n else "N1" for n in names], pl.String),
     )

@@ -10,8 +10,8 @@ import polars as pl
 
 from lens_assets.science.errors import BadInput
 from lens_assets.science.negatives.attrition import Bool
-from lens_assets.science.sieve import near_pairs
 from lens_assets.science.negatives.strata import need
+from lens_assets.science.sieve import near_pairs
 
 
 def near_known(frame: pl.DataFrame, registry: pl.DataFrame, arcsec: float) -> Bool:

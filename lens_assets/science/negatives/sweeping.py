@@ -42,7 +42,7 @@ def cuts_of(profile: SelectionProfile, registry: pl.DataFrame, settings: Setting
     bits = []
     for name, k in steps.items():
         if match := re.fullmatch("nobs_([grz])", name):
-            ranges.append((k, f"NOBS_{match[1].upper()}", profile.nobs_min.get(match[1], 0), np.inf))  # type: ignore[call-overload]
+            ranges.append((k, f"NOBS_{match[1].upper()}", profile.nobs_min.get(match[1], 0), np.inf))  # type: ignore[arg-type]
         elif name == "mag_z" and profile.mag_z_max is not None and not profile.dereddened:
             ranges.append((k, "FLUX_Z", float(np.nextafter(flux_of(profile.mag_z_max), np.inf)), np.inf))
         elif name == "maskbits":
@@ -98,9 +98,9 @@ def screened_sweep(
     np.subtract.at(failed, pattern, 1)
     np.add.at(failed, pattern | lens, 1)
     kept = np.setdiff1d(rows.held, row, assume_unique=True)
-    odd = rows.rows_of_file(rows.odd)
     strata, sides = found.strata.copy(), [found.beside]
-    if odd.height:
+    if len(rows.odd):
+        odd = rows.rows_of_file(rows.odd)
         steps = [ok for _, ok in passes(odd, profile, "negative")]
         steps.append(~near_known(odd, registry, settings.exclusion_arcsec))
         fails = (~np.array(steps)).T @ (1 << np.arange(len(names)))

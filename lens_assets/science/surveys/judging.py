@@ -60,8 +60,8 @@ class Cuts:
         if len(floats) + len(shorts) < len(self.ranges):
             raise ValueError("cuts are made of float32 and int16 columns")
         steps = np.zeros((3, MOST_STEPS), np.int64)
-        for line, cuts in enumerate((floats, shorts, self.bits)):
-            steps[line, : len(cuts)] = [1 << cut[0] for cut in cuts]
+        for line, numbers in enumerate(([r[0] for r in floats], [r[0] for r in shorts], [b[0] for b in self.bits])):
+            steps[line, : len(numbers)] = [1 << step for step in numbers]
         stars = np.full(256, np.inf)
         stars[: len(REFERENCES)] = [self.stars.get(ref, np.inf) for ref in REFERENCES]
         others = [fields[n].offset for n in ("NOBS_Z", "FLUX_R", "OBJID", "REF_CAT")] + [fields["REF_CAT"].size]

@@ -19,7 +19,7 @@ from numba.extending import intrinsic as _intrinsic
 
 UNKNOWN = 255
 """Code of a text that is not in its table."""
-TEXT_BITS = 7
+TEXT_BITS = 9
 """Two to this are the lines of a table of texts."""
 _GOLDEN, _ALL = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
@@ -31,7 +31,7 @@ def compiled(function: Callable[..., Any], calls: Sequence[str] = ()) -> Any:
     on using old code of theirs.
     """
     try:
-        made = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        made: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
         if calls:
             state = [os.stat(file) for file in (function.__code__.co_filename, *calls)]
             made._cache._cache_file._source_stamp = tuple((s.st_mtime, s.st_size) for s in state)

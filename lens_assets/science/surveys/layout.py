@@ -7,7 +7,9 @@ checked against BRICKIDs of DR7 sweeps and DR10 stamps (662,174 bricks).
 
 from __future__ import annotations
 
+import itertools
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,19 +115,19 @@ def _columns_in_row(row: int) -> int:
     return n + n % 2
 
 
-_ROW_SIZES = np.array([_columns_in_row(r) for r in range(721)])
-_ROW_START = np.concatenate([[0], np.cumsum(_ROW_SIZES)])
-N_BRICKS = int(_ROW_START[-1])
+_ROW_SIZES = [_columns_in_row(r) for r in range(721)]
+_ROW_START = [0, *itertools.accumulate(_ROW_SIZES)]
+N_BRICKS = _ROW_START[-1]
 
 
 def _brick(row: int, col: int) -> BrickCell:
-    n = int(_ROW_SIZES[row])
+    n = _ROW_SIZES[row]
     dec = -90 + 0.25 * row
     ra1, ra2 = col * 360 / n, (col + 1) * 360 / n
     ra = (col + 0.5) * 360 / n
     name = f"{int(ra * 10 + 1e-9):04d}{_sign(dec)}{int(abs(dec) * 10 + 1e-9):03d}"
     return BrickCell(
-        name, 1 + int(_ROW_START[row]) + col, ra, dec, ra1, ra2, max(dec - 0.125, -90.0), min(dec + 0.125, 90.0)
+        name, 1 + _ROW_START[row] + col, ra, dec, ra1, ra2, max(dec - 0.125, -90.0), min(dec + 0.125, 90.0)
     )
 
 
@@ -134,15 +136,15 @@ def brick_at(ra: float, dec: float) -> BrickCell:
     if not (np.isfinite(ra) and -90 <= dec <= 90):
         raise BadInput(f"not a position: ra={ra}, dec={dec}")
     row = min(int(np.floor((dec + 90) / 0.25 + 0.5)), 720)
-    return _brick(row, int(np.floor((ra % 360) * _ROW_SIZES[row] / 360)) % int(_ROW_SIZES[row]))
+    return _brick(row, int(np.floor((ra % 360) * _ROW_SIZES[row] / 360)) % _ROW_SIZES[row])
 
 
 def brick_of_id(brickid: int) -> BrickCell:
     """The brick with a BRICKID (1..662174)."""
     if not 1 <= brickid <= N_BRICKS:
         raise BadInput(f"no brick has BRICKID {brickid}")
-    row = int(np.searchsorted(_ROW_START, brickid - 1, side="right")) - 1
-    return _brick(row, brickid - 1 - int(_ROW_START[row]))
+    row = bisect_right(_ROW_START, brickid - 1) - 1
+    return _brick(row, brickid - 1 - _ROW_START[row])
 
 
 _BRICK_NAME = re.compile(r"(\d{4})([pm])(\d{3})")
@@ -158,7 +160,7 @@ def brick_of_name(name: str) -> BrickCell:
         ra, dec = int(match.group(1)) / 10, int(match.group(3)) / 10 * (1 if match.group(2) == "p" else -1)
         for row in range(int((dec - 0.1 + 90) * 4) - 1, int((dec + 0.1 + 90) * 4) + 2):
             if 0 <= row <= 720:
-                n = int(_ROW_SIZES[row])
+                n = _ROW_SIZES[row]
                 for col in range(max(int(ra * n / 360) - 1, 0), min(int((ra + 0.1) * n / 360) + 1, n)):
                     if (brick := _brick(row, col)).name == name:
                         return brick

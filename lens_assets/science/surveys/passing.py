@@ -1,14 +1,15 @@
 """The compiled pass over the rows of a sweep: one look at every byte, while it is in the cache.
 
 The file is read in blocks. Per block: the sum of all 32-bit words (for DATASUM), the columns that are asked for in native byte
-order, a mark on every row that anything might be wrong with, the runs of rows of one brick, and, where cuts are given (``judge``), which
-of them each sound row fails. What is wrong with a marked row, and what becomes of it, is said in ``prove`` in plain numpy; nothing
-here knows a reason or raises.
+order, a mark on every row that anything might be wrong with, the runs of rows of one brick, and, where cuts are given, which of
+them each sound row fails. What is wrong with a marked row, and what becomes of it, is said in ``prove`` in plain numpy;
+nothing here knows a reason or raises.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numba
 from numba.core import types
@@ -45,7 +46,7 @@ _FEW = 64  # rows that fit the nearest cache
 _NOT_BLANK = numba.uint64(0xDFDFDFDFDFDFDFDF)  # neither NUL nor a blank has such a bit
 _MAG_LOW, _MAG_HIGH = 0x41900000, 0x41E00000  # the bits of 18.0 and 28.0 as float32
 
-_pread = types.ExternalFunction("pread", types.intp(types.int32, types.voidptr, types.uintp, types.int64))
+_pread: Any = types.ExternalFunction("pread", types.intp(types.int32, types.voidptr, types.uintp, types.int64))
 
 
 @_compiled
@@ -148,7 +149,8 @@ def _depths(raw, n, width, depth, facts):  # type: ignore[no-untyped-def]
 @_compiled
 def _judge(  # type: ignore[no-untyped-def]
     raw, n, width, row, doubt, kinds, marked, place, kind_fails, floats, float_ranges, shorts, short_ranges, bits, masks, steps,
-    failed, others, strata, grid, bright, stars, ref_table, some, pattern, passed, doubtful, doubtful_at, beside, beside_ref, beside_flux, beside_at, facts,
+    failed, others, strata, grid, bright, stars, ref_table, some, pattern, passed, doubtful, doubtful_at, beside, beside_ref,
+    beside_flux, beside_at, facts,
 ):  # fmt: skip
     """Which cuts each row fails that is not marked.
 
@@ -157,11 +159,14 @@ def _judge(  # type: ignore[no-untyped-def]
     of the ``masks``; ``steps`` are the bits of these three. ``failed`` counts rows by pattern, ``strata`` by TYPE and exposures.
     ``others``: offsets of NOBS_Z, FLUX_R, OBJID, REF_CAT, the text's length. ``grid``: a sieve of known lenses.
 
-    Kept: ``passed``, the rows that fail none; of rows in a marked cell (``doubtful``) row, pattern and (``doubtful_at``) position; of
-    rows of at least the flux ``bright``, or PSF of at least that of ``stars`` for their REF_CAT, row and OBJID (``beside``),
+    Kept: ``passed``, the rows that fail none; of rows in a marked cell row and pattern (``doubtful``) and position; of rows
+    of at least the flux ``bright``, or PSF of at least that of ``stars`` for their REF_CAT, row and OBJID (``beside``),
     REF_CAT, flux and position.
     """
     shift = numba.uint64(64 - 8 * others[4])
+    scale, bands, across, begin, hashed, cells = (
+        grid  # once, not a row: arrays in a tuple are counted when they are taken out
+    )
     for i in range(n):
         pattern[i] = kind_fails[kinds[row + i]]
     for k in range(shorts.size):  # cut by cut, so that what is compared with stays in registers
@@ -192,7 +197,7 @@ def _judge(  # type: ignore[no-untyped-def]
         facts[7] += fails == 0
         ra = double(load64(raw, base + place[0]))
         dec = double(load64(raw, base + place[1]))
-        if in_marked_cell(ra, dec, *grid):
+        if in_marked_cell(ra, dec, scale, bands, across, begin, hashed, cells):
             doubtful[facts[8], 0] = row + i
             doubtful[facts[8], 1] = fails
             doubtful_at[facts[8], 0] = ra

@@ -35,7 +35,7 @@ def prove(
 ) -> Sweep:
     """Read a sweep once and prove it; ``columns`` (FITS names) are kept for all rows.
 
-    ``cuts`` are made in the same reading, of all rows but the ``odd`` ones (``Sweep.judged``), and the rows that pass are kept whole.
+    ``cuts`` are made in the same reading of all rows but the ``odd`` ones (``Sweep.judged``); rows that pass are kept whole.
 
     Raises :class:`BadInput` as :func:`~lens_assets.science.surveys.sweeps.read_sweep` says.
     """

@@ -18,6 +18,7 @@ from astropy.io import fits
 
 from lens_assets.science.errors import BadInput
 
+_STRING = re.compile("'((?:[^']|'')*)'")
 _TFORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 
 TYPES = ("PSF", "REX", "EXP", "DEV", "SER", "DUP")
@@ -66,10 +67,11 @@ class Field:
 def fields_of(header: fits.Header, path: Path) -> dict[str, Field]:
     """The columns of a binary table by name, in file order (FITS standard 4.0, section 7.3).
 
-    Straight from the header's cards: astropy's own column objects cost ten times the reading of a sweep. Raises
+    Straight from the header's text: astropy's own column objects cost ten times the reading of a sweep, and its values of some four
+    hundred cards as much as a fifth of it. Raises
     :class:`BadInput` for a format that does not exist, a name that occurs twice, or columns that do not fill the row.
     """
-    cards = {card.keyword: card.value for card in header.cards}
+    cards = _values(header.tostring(sep="", endcard=False, padding=False))
     out: dict[str, Field] = {}
     offset = 0
     for i in range(1, int(cards.get("TFIELDS", 0)) + 1):
@@ -81,11 +83,26 @@ def fields_of(header: fits.Header, path: Path) -> dict[str, Field]:
         size = -(-repeat // 8) if letter == "X" else repeat * _BYTES[letter]
         if name in out:
             raise BadInput("the sweep has two columns of this name", file=str(path), column=name)
-        scaled = cards.get(f"TSCAL{i}", 1) != 1 or cards.get(f"TZERO{i}", 0) != 0
+        scaled = float(cards.get(f"TSCAL{i}", "1")) != 1 or float(cards.get(f"TZERO{i}", "0")) != 0
         out[name] = Field(name, form, letter, repeat, offset, size, str(cards.get(f"TUNIT{i}", "")), scaled)
         offset += size
     if offset != int(cards["NAXIS1"]):
         raise BadInput(f"rows of {cards['NAXIS1']} bytes but columns of {offset}", file=str(path))
+    return out
+
+
+def _values(text: str) -> dict[str, str]:
+    """Keyword -> value of the fixed-format cards of a header (FITS standard 4.0, section 4.2), as text: strings without their
+    quotes and trailing blanks, numbers as written. Comments, and cards without a value, are left out."""
+    out = {}
+    for at in range(0, len(text), 80):
+        if text[at + 8 : at + 10] == "= ":
+            body = text[at + 10 : at + 80].lstrip()
+            if match := _STRING.match(body):
+                value = match[1].replace("''", "'").rstrip()
+            else:
+                value = body.partition("/")[0].strip().replace("D", "E")
+            out[text[at : at + 8].rstrip()] = value
     return out
 
 
