@@ -45,6 +45,7 @@ def lens_channel(context: dg.AssetExecutionContext, workspace: Workspace) -> dg.
         draft.table(frame)
         draft.json("mapping", rules.model_dump(mode="json"))
         draft.facts.update(rejected=rejected.counts, role=rules.role, derived_from=list(rules.derived_from))
+        draft.facts.update(columns_verified=rules.verified, columns_from=rules.source, to_verify=rules.to_verify)
 
     return stage(context, workspace, identity, make)
 
@@ -76,6 +77,7 @@ def lens_registry(
         draft.table(odd, "conflicts")
         draft.facts.update(rows_in=united.height, channels=len(lens_channel), **summary(frame, odd))
         draft.facts.update(tier_b=tier_b(united, frame, rules))
+        draft.facts.update(columns_not_verified=sorted(r.channel for r in rules if not r.verified))
 
     return stage(
         context,

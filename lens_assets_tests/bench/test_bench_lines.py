@@ -80,7 +80,17 @@ def test_catalogue():
     kinds = ("cpu", *ways, *(f"{way}_cpu" for way in ways), "two_steps", "without_datasum", "bound")
     ratios = [f"ratio_{kind}" for kind in kinds]
     assert_line(
-        found, "catalogue", "negatives", "seconds_read", "seconds_sweep", "seconds_pool", "dr10_assumes", *ratios
+        found,
+        "catalogue",
+        "negatives",
+        "seconds_read",
+        "seconds_proof",
+        "seconds_rest",
+        "spread_cpu",
+        "ratio_same_steps",
+        "spread_same_steps_cpu",
+        "dr10_assumes",
+        *ratios,
     )
     assert all(found[name] > 0 for name in (*ratios, "rows_per_core", "dr10_core_hours"))
     assert found["dr10_core_hours"] > found["dr10_rows"] / found["rows_per_core"] / 3600
@@ -121,7 +131,7 @@ def test_the_synthetic_registry_removes_some_objects_so_that_exclusion_is_tested
 
 def test_partition():
     found = partition.bench_partition(1, n=2)
-    assert_line(found, "partition", "value", "single_run")
+    assert_line(found, "partition", "value", "single_run", "single_run_cpu", "cpu")
     assert found["spread"][0] <= found["value"] <= found["spread"][1]
 
 

@@ -7,11 +7,12 @@ import tarfile
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 import yaml
 
 import lens_assets
-from lens_assets.assets import surveys
+from lens_assets.assets import negatives, surveys
 from lens_assets.remote import spark_main
 from lens_assets.resources.artefacts import ArtefactIOManager
 from lens_assets.resources.workspace import Workspace
@@ -49,7 +50,14 @@ def materialise(workspace: Workspace, keys: list[str], assets: list[str], tile: 
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("tile", keys)
         defs = dg.Definitions(
-            assets=[surveys.sweep_files, surveys.sweeps, surveys.conditions],
+            assets=[
+                surveys.sweep_files,
+                surveys.sweeps,
+                surveys.conditions,
+                negatives.surroundings,
+                negatives.sweep_border,
+                negatives.negative_pool,
+            ],
             resources={"workspace": workspace, "artefacts": ArtefactIOManager(workspace=workspace)},
         )
         whole = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
@@ -94,6 +102,29 @@ def test_a_range_on_a_cluster_comes_back_with_a_digest_a_tile_and_the_bytes_of_t
             assert there.file(path.name).read_bytes() == path.read_bytes()
     (steps,) = [c.steps for c in cloud.clusters.values() if c.steps]
     assert [s.state for s in steps] == ["COMPLETED"]
+
+
+def test_pools_that_reach_over_the_edges_of_tiles_are_those_of_this_machine_when_a_cluster_makes_them(
+    far, cloud, release, registry, keys, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LENS_ASSETS_ENGINE", "emr")
+    place = Place.of(str(release), str(tmp_path / "here"), tmp_path / "cache-here", far.profile())
+    for store in (far.store(), Store(place.store)):
+        with store.draft("lens_registry", made_from={"test": 1}) as draft:
+            draft.table(registry)
+    for asset in ("sweeps", "sweep_border", "negative_pool"):
+        result, events = materialise(far, keys[::-1] if asset == "sweep_border" else keys, [asset])
+        assert result.success, [e.step_failure_data.error.to_string() for e in result.all_events if e.is_step_failure]
+        for key in keys:
+            mine = make_tile(asset, key, place)
+            assert events[key].tags["dagster/data_version"] == mine.digest[:16]
+            for path in Store(place.store).get(asset, key).folder.iterdir():
+                assert far.store().get(asset, key).file(path.name).read_bytes() == path.read_bytes()
+    pool = far.store().get("negative_pool", "150p000")
+    assert pool.facts["beside"] == ["150p005", "155p000"]
+    at_edge = pool.read().filter(pl.col("ra") > 155 - 3 / 3600)
+    assert at_edge.height > 30
+    assert at_edge["n2_flags"].list.contains("merger-blend-proxy").all()
 
 
 def test_serverless_makes_a_tile_and_a_bad_one_comes_back_as_a_failure_with_its_file(

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from lens_assets.automation.sensors import GATHERERS
+from lens_assets.science.errors import BadInput
 from lens_assets.science.lenses import crossmatch, mapping, values
 from lens_assets.science.lenses.registry import _LABEL_ORDER, tier_of
 from lens_assets.science.lenses.settings import Label, Settings
@@ -26,6 +27,18 @@ def line_of(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_table_of_origins_is_that_of_the_mapping_files(name):
     assert line_of(name) in PAGE, f"write into docs/channels.md:\n{line_of(name)}"
+
+
+@pytest.mark.parametrize("name", [n for n in PUBLISHED if not mapping.load_mapping(n).verified])
+def test_what_is_not_verified_is_on_the_page_with_the_reason_and_the_remedy(name):
+    rules = mapping.load_mapping(name)
+    assert f"| `{name}` | {rules.source} | {rules.to_verify} |" in PAGE
+
+
+def test_a_mapping_that_is_not_verified_must_say_what_would_verify_it():
+    text = PAGE.split("```yaml\n")[1].split("```")[0]
+    with pytest.raises(BadInput, match="what would verify them"):
+        mapping.parse_mapping(text + "verified: false\nsource: the abstract\n", "mine.yaml")
 
 
 def test_no_channel_is_on_the_page_that_has_no_mapping():

@@ -164,6 +164,7 @@ class ChannelMapping(_Strict):
     verified: bool = Field(True, description="the column names were read from the table or its documented layout")
     unsure: tuple[str, ...] = Field((), description="of our names: columns not verified, whose absence is no error")
     source: str = Field("", description="where the column names come from")
+    to_verify: str = Field("", description="what would show whether the column names are those of the table")
 
     @field_validator("channel")
     @classmethod
@@ -176,6 +177,10 @@ class ChannelMapping(_Strict):
         if spectroscopic and (self.evidence == "visual" or self.redshifts == "photometric"):
             raise ValueError(
                 f"labels {', '.join(spectroscopic)} need evidence: spectroscopic, and redshifts that are not photometric"
+            )
+        if not (self.verified or (self.source and self.to_verify)):
+            raise ValueError(
+                "columns that are not verified need source and to_verify: where they come from, what would verify them"
             )
         unknown = sorted(set(self.unsure) - set(Columns.model_fields))
         if unknown:

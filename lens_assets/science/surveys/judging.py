@@ -111,3 +111,30 @@ class Judging:
         self.doubtful, self.doubtful_at = self.doubtful[:doubtful], self.doubtful_at[:doubtful]
         self.beside, self.ref, self.flux = self.beside[:beside], self.ref[:beside], self.flux[:beside]
         self.beside_at = self.beside_at[:beside]
+
+
+def gathered(rooms: list[Judging], runs: dict[str, I64], kinds: npt.NDArray[np.uint8]) -> Judged:
+    """The answers of all parts of a file as one. ``runs``: stretches of rows of one brick; ``kinds``: codes of TYPE of all rows."""
+
+    def all_of(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([getattr(room, name) for room in rooms])
+
+    identity, at = all_of("beside"), all_of("beside_at")
+    rows = identity[:, 0].astype(np.int64)
+    run = np.searchsorted(runs["row"], rows, side="right") - 1
+    beside = [
+        pl.Series("release", runs["release"][run].astype(np.int16)),
+        pl.Series("brickid", runs["brickid"][run].astype(np.int32)),
+        pl.Series("objid", identity[:, 1].astype(np.uint32).view(np.int32)),
+        _enum("type", kinds[rows], [*schema.TYPES]),
+        pl.Series("ra", at[:, 0]),
+        pl.Series("dec", at[:, 1]),
+        pl.Series("flux_r", all_of("flux")),
+        _enum("ref_cat", np.minimum(all_of("ref"), len(REFERENCES)), [*REFERENCES, "another"]),
+    ]
+    failed, strata = (np.sum([getattr(room, name) for room in rooms], axis=0) for name in ("failed", "strata"))
+    return Judged(failed, strata, all_of("doubtful"), all_of("doubtful_at"), pl.DataFrame(beside))
+
+
+def _enum(name: str, codes: npt.NDArray[np.uint8], labels: list[str]) -> pl.Series:
+    return pl.select(pl.lit(pl.Series(name, codes)).cat.to(pl.Enum(labels))).to_series().alias(name)

@@ -21,7 +21,7 @@ import polars as pl
 from lens_assets.science.errors import BadInput, Rejections
 from lens_assets.science.sieve import Sieve
 from lens_assets.science.surveys import fitsfile, kernel, lanes, passing, schema
-from lens_assets.science.surveys.judging import REFERENCES, Cuts, Judged, Judging
+from lens_assets.science.surveys.judging import REFERENCES, Cuts, Judged, Judging, gathered
 from lens_assets.science.surveys.layout import Tile
 
 _BLOCK_BYTES = 1 << 18  # stays in the second cache while it is looked at
@@ -220,38 +220,9 @@ class Reading:
         self.runs = dict(zip(passing.RUN, runs.T.copy(), strict=True))
         self.disorder = seen["disorder"]
         if cuts:
-            sweep.judged = self._judged([p.room for p in done] or [Judging(cuts, 0, width)], kinds)
+            sweep.judged = gathered([p.room for p in done] or [Judging(cuts, 0, width)], self.runs, kinds)
             sweep.held = np.concatenate([p.room.passed for p in done] or [_NOTHING])
             sweep.whole = [(p.room.passed, p.room.whole) for p in done]
-
-    def _judged(self, rooms: list[Judging], kinds: npt.NDArray[np.uint8]) -> Judged:
-        """The answers of all parts as one."""
-
-        def all_of(name: str) -> npt.NDArray[Any]:
-            return np.concatenate([getattr(room, name) for room in rooms])
-
-        identity, at = all_of("beside"), all_of("beside_at")
-        rows = identity[:, 0].astype(np.int64)
-        run = np.searchsorted(self.runs["row"], rows, side="right") - 1
-        ref = np.minimum(all_of("ref"), len(REFERENCES))
-        beside = {
-            "release": self.runs["release"][run].astype(np.int16), "brickid": self.runs["brickid"][run].astype(np.int32),
-            "objid": identity[:, 1].astype(np.uint32).view(np.int32), "type": kinds[rows], "ra": at[:, 0], "dec": at[:, 1],
-            "flux_r": all_of("flux"), "ref_cat": ref,
-        }  # fmt: skip
-        labels = {"type": [*schema.TYPES], "ref_cat": [*REFERENCES, "another"]}
-        return Judged(
-            np.sum([room.failed for room in rooms], axis=0), np.sum([room.strata for room in rooms], axis=0),
-            all_of("doubtful"), all_of("doubtful_at"),
-            pl.DataFrame(
-                [
-                    pl.select(pl.lit(pl.Series(name, codes)).cat.to(pl.Enum(labels[name]))).to_series().alias(name)
-                    if name in labels
-                    else pl.Series(name, codes)
-                    for name, codes in beside.items()
-                ]
-            ),
-        )  # fmt: skip
 
 
 class _Part(NamedTuple):
