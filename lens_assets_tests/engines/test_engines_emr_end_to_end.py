@@ -104,6 +104,7 @@ def test_a_range_on_a_cluster_comes_back_with_a_digest_a_tile_and_the_bytes_of_t
     assert [s.state for s in steps] == ["COMPLETED"]
 
 
+@pytest.mark.slow
 def test_pools_that_reach_over_the_edges_of_tiles_are_those_of_this_machine_when_a_cluster_makes_them(
     far, cloud, release, registry, keys, tmp_path, monkeypatch
 ):
