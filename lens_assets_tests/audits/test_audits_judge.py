@@ -8,7 +8,7 @@ from lens_assets.science.audits.experiment import _arm
 from lens_assets.science.audits.experiment_figure import closure_figure
 from lens_assets.science.audits.judge import FRESH, LENSES, REPLICATES, Scored, judge
 from lens_assets.science.audits.settings import ClosureSettings
-from lens_assets.science.audits.steps import ALIKE, EXACT, ORDINARY, PUBLISHED
+from lens_assets.science.audits.steps import ALIKE, EXACT, ORDINARY, PUBLISHED, Arm
 from lens_assets.science.columns.audits import CLOSURE_ARMS, CLOSURE_CELLS, CLOSURE_STEPS
 from lens_assets.science.completeness.figures import save
 
@@ -68,6 +68,33 @@ def test_the_figure_can_be_drawn_and_is_the_same_each_time(scored, tmp_path):
     for name in ("a", "b"):
         save(closure_figure(found, "a title"), tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_set_of_hosts_that_meets_no_lens_is_left_out_and_does_not_stop_the_judgement(scored):
+    """Known lenses in one cell, whose hosts are few: some of the disjoint sets have nothing to be compared with."""
+    surface, given = scored(1)
+    known = given.known.filter((pl.col("theta_e") == 1.0) & (pl.col("psfsize_r") == 0.9) & (pl.col("depth_r") == 23.0))
+    arm = given.arms[PUBLISHED].rows
+    keep = (
+        arm.filter(pl.col("i_theta") == 1, pl.col("i_psf") == 0, pl.col("i_depth") == 1)["galaxy_id"]
+        .unique()
+        .sort()
+        .head(2)
+    )
+    here = (
+        pl.col("i_theta").eq(1)
+        & pl.col("i_psf").eq(0)
+        & pl.col("i_depth").eq(1)
+        & ~pl.col("galaxy_id").is_in(keep.to_list())
+    )
+    arms = {**given.arms, PUBLISHED: Arm(arm.filter(~here))}
+    found = judge(surface, Scored(arms, given.lenses, known, given.facts), ClosureSettings(draws=100))
+    (row,) = found.arms.filter(pl.col("closure_against") == REPLICATES).to_dicts()
+    assert row["n_compared"] <= 2
+    none = judge(surface, Scored(arms, given.lenses, known.head(0), given.facts), ClosureSettings(draws=100))
+    (row,) = none.arms.filter(pl.col("closure_against") == REPLICATES).to_dicts()
+    assert (row["n_compared"], row["predicted_completeness"], row["difference"]) == (0, None, None)
+    assert CLOSURE_ARMS.violations(none.arms) == []
 
 
 def test_lenses_of_one_brick_are_worth_less_than_their_number(scored):

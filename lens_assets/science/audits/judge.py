@@ -137,16 +137,23 @@ def _shares(cells: pl.DataFrame, expected: Mapping[int, npt.NDArray[np.float64]]
 
 
 def _pooled(pieces: list[pl.DataFrame], parts: list[Surface]) -> dict[str, Any]:
-    """All replicates as one row: their cells together, their predictions averaged."""
+    """All replicates as one row: their cells together, predictions and differences averaged over those that can be compared.
+
+    A set of a few hosts may fill no cell that holds lenses. Lenses are those of the set that is compared with most of them.
+    """
     rows = [_summary(p, s) for p, s in zip(pieces, parts, strict=True)]
     cells = [p.filter((pl.col("closure_level") == "cell") & (pl.col("n_true_lenses") >= MIN_PER_CELL)) for p in pieces]
     expected = [expected_inside(s, c) for s, c in zip(parts, cells, strict=True)]
     joined = {level: np.concatenate([e[level] for e in expected]) for level in (68, 95)}
-    predicted = float(np.mean([r["predicted_completeness"] for r in rows]))
+    compared = [r for r in rows if r["predicted_completeness"] is not None]
+    mean = {
+        c: float(np.mean([r[c] for r in compared])) if compared else None
+        for c in ("predicted_completeness", "difference")
+    }
     nothing: dict[str, Any] = {"p_closure": None}
     nothing |= {f"predicted_{s}{v}": None for s in ("lo", "hi") for v in (68, 95)}
     return {
-        **rows[0], **_shares(pl.concat(cells), joined), **nothing, "closure_arm": f"{len(parts)} sets of its hosts",
-        "predicted_completeness": predicted, "difference": rows[0]["true_completeness"] - predicted,
+        **max(compared or rows, key=lambda r: r["n_true_lenses"]), **_shares(pl.concat(cells), joined), **nothing,
+        "closure_arm": f"{len(parts)} sets of its hosts", **mean,
         "n_injections_arm": sum(r["n_injections_arm"] for r in rows), "n_hosts_arm": sum(r["n_hosts_arm"] for r in rows),
     }  # fmt: skip
