@@ -137,17 +137,21 @@ def run_chain(
     announce: Callable[[Step, int, int], None] = lambda step, number, of: None,
     hear: Callable[[str], None] = lambda line: None,
     only: tuple[str, ...] | None = None,
+    variants: tuple[str, ...] | None = None,
 ) -> Iterator[Progress]:
     """Materialise everything, step by step; yields after every run. Raises :class:`ChainFailed` at the first failure.
 
     ``announce`` is called when a run starts, ``hear`` with each line that an asset logs meanwhile. ``only`` limits the
-    chain to steps that make one of these assets, and is the one way to those of :data:`ON_REQUEST`.
+    chain to steps that make one of these assets, and is the one way to those of :data:`ON_REQUEST`. ``variants`` takes
+    the place of the profile's.
     """
     end_dead_runs(instance)
     wait_until_settled(workspace.catalogue_folder)
     for axis in AXES:
         synchronise(axis, workspace, instance)
     profile = workspace.profile()
+    if variants:
+        profile = profile.model_copy(update={"runs": profile.runs.model_copy(update={"variants": variants})})
     job = _placed(defs, workspace, hear).resolve_implicit_global_asset_job_def()
     tags = {HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
     for step in (*STEPS, *(ON_REQUEST if only else ())):

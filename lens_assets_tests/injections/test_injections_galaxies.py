@@ -45,8 +45,11 @@ def draw(profile: galsim.GSObject) -> npt.NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_catalogue(tmp_path_factory.mktemp("cosmos"))
+
+
+def write_catalogue(folder: Path) -> Path:
     """Twelve galaxies seen through a round 0.11" Moffat, with correlated noise, in GalSim's layout."""
-    folder = tmp_path_factory.mktemp("cosmos")
     psf = galsim.Moffat(beta=3.0, fwhm=0.11)
     stamps = [fits.PrimaryHDU()]
     for k in range(12):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lens_assets.science.injections import lens
-from lens_assets.science.injections.bench import errors
+from lens_assets.science.injections.bench import TRUTH, errors
 from lens_assets.science.injections.parity import (
     corner_scene,
     on_caustic,
@@ -62,6 +62,23 @@ def test_a_smooth_arc_is_lenstronomys_at_converged_sampling() -> None:
     assert ours.lensed_flux[0, 2] / scene.flux[0, 2] == pytest.approx(mu, rel=1e-3)
 
 
+def test_a_core_on_the_middle_of_a_pixel_does_not_let_its_neighbours_off() -> None:
+    # these draws were 0.1 to 0.23 off in one pixel: a sample on the core said a hundred times too much light were around
+    hard = corner_scene(200, 7)
+    scenes = [hard.part(i, i + 1) for i in (14, 23, 142)] + [hard.part(150, 180)]
+    for scene in scenes:
+        relative, _ = errors(render(scene).images, render(scene, accuracy=TRUTH).images)
+        assert relative.max() < 1e-2
+
+
+@pytest.mark.slow
+def test_the_default_meets_its_bar_over_priors_and_corner() -> None:
+    for scene in (prior_scene("population", 300, 7), prior_scene("published", 300, 7), corner_scene(300, 11)):
+        relative, _ = errors(render(scene).images, render(scene, accuracy=TRUTH).images)
+        assert np.percentile(relative, 99) < 1e-2
+        assert (relative > 1e-2).sum() <= 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "n"), [("population", 24), ("published", 20)])
 def test_parity_with_lenstronomy_over_a_prior(name: str, n: int) -> None:
@@ -78,7 +95,8 @@ def test_parity_with_lenstronomy_for_cuspy_dwarfs_on_caustics() -> None:
     found = parity(corner_scene(20))
     assert found["tight"]["relative"][-1] < 2e-3
     assert found["tight"]["magnification"] < 2e-3
-    assert found["default"]["relative"][0] < 1e-2  # above the target of 1e-2 at the 99th percentile: docs/injections.md
+    assert found["default"]["relative"][-1] < 1e-2
+    assert found["default"]["magnification"] < 5e-3
 
 
 @pytest.mark.slow

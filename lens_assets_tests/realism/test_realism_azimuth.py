@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from lens_assets.science.cutouts.features import annulus_snr
+from lens_assets.science.cutouts.settings import HISTORICAL, NormalisationSpec
 from lens_assets.science.errors import BadInput
 from lens_assets.science.realism import azimuth
 from lens_assets.science.realism.measure import arc_measures, asinh_magnitude
@@ -103,6 +105,17 @@ def test_the_order_and_batching_of_stamps_do_not_matter(scene):
     assert arc_measures(images[order], weights[order]).equals(whole[order])
     for n in (1, 2, 7):
         assert arc_measures(images[:n], weights[:n]).equals(whole[:n])
+
+
+def test_the_annulus_snr_is_that_of_the_cutouts_with_the_detectors_own_background(scene):
+    _, galaxies, noise, weights = scene
+    images, weights = (galaxies + noise)[:40], weights[:40]
+    for spec in (NormalisationSpec(), HISTORICAL):
+        m = arc_measures(images, weights, spec)
+        want = annulus_snr(images, weights, spec)
+        np.testing.assert_array_equal(m.select(f"total_snr_{b}" for b in "grz").to_numpy(), want)
+    assert "total_snr_r" not in arc_measures(images, weights).columns
+    assert not np.array_equal(annulus_snr(images, weights, HISTORICAL), annulus_snr(images, weights))
 
 
 def test_colours_radius_and_asymmetry_of_arcs_are_recovered(scene, sky):

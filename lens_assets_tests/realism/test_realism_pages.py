@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from lens_assets.science.cutouts.settings import NormalisationSpec
 from lens_assets.science.errors import BadInput
 from lens_assets.science.injections.variants import Variant
 from lens_assets.science.realism import assemble as rooms
@@ -122,7 +123,7 @@ def test_a_broken_ballot_is_refused_with_its_name(tmp_path, name, body, message)
 def test_the_report_page_holds_verdict_gates_figures_and_both_galleries(world, tmp_path):
     real, injected = world
     bare = StampSet.of(injected.images, injected.invvar, injected.frame.drop("id", "group"), injected.features)
-    report = realism_report(real, injected, bare, None, QUICK, ("d", "v"))
+    report = realism_report(real, injected, bare, None, QUICK, ("d", "v"), normalisation=NormalisationSpec())
     report = report.with_gate(panel_gate(None, []))
     assert report.gates[-1].name == "blinded_panel"
     with pytest.raises(BadInput, match="blocks"):

@@ -1,6 +1,7 @@
 """The background test, the report and its verdict, the panel and the adversarial probes."""
 
 import json
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from scipy.stats import kstest
 
 from lens_assets.science.completeness.detectability import gate_statistic
+from lens_assets.science.cutouts.settings import NormalisationSpec
 from lens_assets.science.errors import BadInput
 from lens_assets.science.realism import background as bg
 from lens_assets.science.realism.adversarial import add_ring, adversarial_ring, arc_suppressed, null_injection
@@ -26,6 +28,9 @@ QUICK = Settings(
     probe_repeats=1,
     matching=Matching(psfsize_arcsec=0.3, depth_mag=0.8, brightness_mag=0.8),
 )
+
+
+judged = partial(realism_report, normalisation=NormalisationSpec())
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,7 @@ def changed(stamps, images=None, features=None, frame=None):
 
 @pytest.fixture(scope="module")
 def good(world):
-    return realism_report(*world, np.random.default_rng(1).normal(size=(200, 32)), QUICK, ("d", "v"))
+    return judged(*world, np.random.default_rng(1).normal(size=(200, 32)), QUICK, ("d", "v"))
 
 
 def test_one_population_gets_a_go(good):
@@ -75,10 +80,26 @@ def test_the_same_identity_gives_the_same_bytes_whatever_the_order(world, good):
     for s in world:
         p = rng.permutation(len(s))
         shuffled.append(StampSet.of(s.images[p], s.invvar[p], s.frame[p], s.features[p]))
-    again = realism_report(*shuffled, np.random.default_rng(1).normal(size=(200, 32)), QUICK, ("d", "v"))
+    again = judged(*shuffled, np.random.default_rng(1).normal(size=(200, 32)), QUICK, ("d", "v"))
     assert again.to_json() == good.to_json()
     assert again.measures.equals(good.measures)
     assert "NaN" not in good.to_json()
+
+
+def test_one_real_galaxy_many_times_is_one_source_and_no_go(world, good):
+    """Gates that pass on many copies of one galaxy say nothing of galaxies; thirty of them are enough to be heard."""
+    real, injected, hosts = world
+    assert good.facts["sources"] == {}
+    for distinct, verdict in ((1, "no-go"), (40, "go")):
+        named = pl.Series([str(i % distinct) for i in range(len(injected))])
+        shown = changed(injected, frame=injected.frame.with_columns(source_id=named))
+        report = judged(real, shown, hosts, None, QUICK, ("d", "v"))
+        found = report.facts["sources"]
+        assert found["distinct"] == distinct
+        assert found["effective"] <= distinct + 1e-9
+        assert found["injections"] > 100
+        assert report.verdict == verdict, report.reasons
+        assert ("1 distinct real galaxies, at least 30" in report.banner) == (distinct == 1)
 
 
 def test_planted_differences_each_fail_their_own_gate(world, sky):
@@ -96,7 +117,7 @@ def test_planted_differences_each_fail_their_own_gate(world, sky):
         "feature_probe": changed(injected, features=shifted),
     }
     for gate, planted in cases.items():
-        report = realism_report(real, planted, hosts, None, QUICK, ("d", "v"))
+        report = judged(real, planted, hosts, None, QUICK, ("d", "v"))
         assert report.gate(gate).passed is False, gate
         assert report.verdict == "no-go"
         assert any(reason.startswith(gate) for reason in report.reasons)
@@ -108,7 +129,7 @@ def test_planted_differences_each_fail_their_own_gate(world, sky):
 
 def test_too_few_real_lenses_are_insufficient_and_hence_no_go(world):
     real, injected, hosts = world
-    report = realism_report(real.take(np.arange(12)), injected, hosts, None, QUICK, "few")
+    report = judged(real.take(np.arange(12)), injected, hosts, None, QUICK, "few")
     assert report.verdict == "no-go"
     assert report.gate("arc_snr").status == "insufficient"
     assert report.gate("arc_snr").passed is None
@@ -118,7 +139,7 @@ def test_too_few_real_lenses_are_insufficient_and_hence_no_go(world):
 def test_missing_features_are_a_reason_not_a_pass(world):
     real, injected, hosts = world
     bare = [StampSet.of(s.images, s.invvar, s.frame) for s in (real, injected, hosts)]
-    report = realism_report(*bare, None, QUICK, "bare")
+    report = judged(*bare, None, QUICK, "bare")
     assert report.reasons == ["feature_probe: insufficient (no features were given)"]
 
 
@@ -126,7 +147,7 @@ def test_an_override_needs_a_reason_and_is_recorded(world):
     real, injected, hosts = world
     with pytest.raises(ValidationError, match="needs a reason"):
         Override(allow=True)
-    report = realism_report(real.take(np.arange(12)), injected, hosts, None, QUICK, "few")
+    report = judged(real.take(np.arange(12)), injected, hosts, None, QUICK, "few")
     allowed, why = verdict_allows(report, Override(allow=True, reason="a rehearsal"))
     assert allowed
     assert why == "no-go overridden: a rehearsal"
@@ -141,7 +162,7 @@ def test_only_observable_stamps_are_compared_where_both_sides_say(world):
         changed(s, frame=s.frame.with_columns(observable=pl.Series(o)))
         for s, o in zip((real, injected), seen, strict=True)
     ]
-    report = realism_report(*marked, hosts, None, QUICK, "seen")
+    report = judged(*marked, hosts, None, QUICK, "seen")
     assert report.facts["observable"] == {"applied": True, "real": [40, 80], "injected": [120, 240]}
     assert report.gate("arc_snr").n_real <= 40
 

@@ -7,11 +7,12 @@ business.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, norm, t
+from scipy.stats import binom, norm, rankdata, t
 
 from lens_assets.science.errors import BadInput
 
@@ -118,6 +119,45 @@ def percentiles(values: npt.ArrayLike) -> tuple[float | None, float | None, floa
     tails = [(1 - LEVELS[0]) / 2, (1 + LEVELS[0]) / 2, (1 - LEVELS[1]) / 2, (1 + LEVELS[1]) / 2]
     lo68, hi68, lo95, hi95 = (float(q) for q in np.quantile(finite, tails))
     return lo68, hi68, lo95, hi95
+
+
+@dataclass(frozen=True)
+class CrossValidated:
+    """A cross-validated AUC with its group bootstrap and its permutation null; ``p_value`` is one-sided."""
+
+    auc: float
+    lo68: float
+    hi68: float
+    lo95: float
+    hi95: float
+    null_mean: float
+    null_hi95: float
+    p_value: float
+
+
+def fold_auc(score: F64, label: npt.NDArray[np.bool_], fold: npt.NDArray[np.int64]) -> float:
+    """Mean over folds of the AUC (ties half) within each, weighted by its pairs of rows; nan where none has both classes.
+
+    Scores of different fits are not on one scale: pooling them would bias the AUC.
+    """
+    top = weight = 0.0
+    for k in np.unique(fold):
+        here = fold == k
+        y = label[here]
+        m, n = int(y.sum()), int((~y).sum())
+        if m and n:
+            top += float(rankdata(score[here])[y].sum()) - m * (m + 1) / 2
+            weight += m * n
+    return top / weight if weight else float("nan")
+
+
+def against_null(value: float, null: npt.ArrayLike) -> tuple[float, float, float]:
+    """``null_mean``, ``null_hi95`` and ``p_value`` of a value among those of permuted labels; nan where there are none."""
+    v = np.asarray(null, float)
+    v = v[np.isfinite(v)]
+    if not len(v):
+        return (float("nan"),) * 3
+    return float(v.mean()), float(np.quantile(v, 0.95)), float((1 + (v >= value).sum()) / (1 + len(v)))
 
 
 class Bins(NamedTuple):

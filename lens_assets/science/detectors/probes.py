@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
-from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
@@ -72,17 +71,9 @@ def region_features(normalised: F32, region: tuple[int, int], structure: bool) -
 
 
 @dataclass(frozen=True)
-class Probed:
-    """Cross-validated AUC with its group bootstrap and permutation null; ``detail`` says why where it is nan."""
+class Probed(measures.CrossValidated):
+    """The AUC of lenses against non-lenses; ``detail`` says why where it is nan."""
 
-    auc: float
-    lo68: float
-    hi68: float
-    lo95: float
-    hi95: float
-    null_mean: float
-    null_hi95: float
-    p_value: float
     n: int
     n_pos: int
     groups: int
@@ -135,35 +126,19 @@ def probe(
         z = _kernel_features(f, train, (*identity, k))
         scores[test] = _ridge(z[train], targets[train].astype(float), z[test])
         fold[test] = k
-    value = mean_auc(scores[:, 0], y, fold)
-    null = np.array([mean_auc(scores[:, j], targets[:, j], fold) for j in range(1, targets.shape[1])])
-    null = null[np.isfinite(null)]
+    value = measures.fold_auc(scores[:, 0], y, fold)
+    null = [measures.fold_auc(scores[:, j], targets[:, j], fold) for j in range(1, targets.shape[1])]
+    mean, high, p = measures.against_null(value, null)
     drawn = _bootstrap(scores[:, 0], y, fold, group, draws, generator("probe-bootstrap", *identity))
     lo68, hi68, lo95, hi95 = (float("nan") if b is None else b for b in measures.percentiles(drawn))
     return Probed(
-        auc=value, lo68=lo68, hi68=hi68, lo95=lo95, hi95=hi95,
-        null_mean=float(null.mean()) if len(null) else float("nan"),
-        null_hi95=float(np.quantile(null, 0.95)) if len(null) else float("nan"),
-        p_value=float((1 + (null >= value).sum()) / (1 + len(null))) if len(null) else float("nan"),
+        auc=value, lo68=lo68, hi68=hi68, lo95=lo95, hi95=hi95, null_mean=mean, null_hi95=high, p_value=p,
         n=n, n_pos=n_pos, groups=int(group.max()) + 1, folds=folds,
     )  # fmt: skip
 
 
-def mean_auc(score: F64, label: Mask, fold: I64) -> float:
-    """Mean over folds of the AUC (ties half) within each, weighted by its pairs of rows; nan where none has both classes."""
-    top = weight = 0.0
-    for k in range(int(fold.max()) + 1):
-        here = fold == k
-        y = label[here]
-        m, n = int(y.sum()), int((~y).sum())
-        if m and n:
-            top += float(rankdata(score[here])[y].sum()) - m * (m + 1) / 2
-            weight += m * n
-    return top / weight if weight else float("nan")
-
-
 def _bootstrap(score: F64, label: Mask, fold: I64, group: I64, draws: int, rng: np.random.Generator) -> F64:
-    """``mean_auc`` of resampled groups, each class of groups by itself: weights on sorted scores, all draws at once."""
+    """``measures.fold_auc`` of resampled groups, each class of groups by itself: weights on sorted scores, all draws at once."""
     weights = measures.group_bootstrap(label, group, draws, rng)
     top, pairs = np.zeros(draws), np.zeros(draws)
     for k in range(int(fold.max()) + 1):

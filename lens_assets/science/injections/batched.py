@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 
 from lens_assets.science.injections.psf import PsfSpec, tables, window
-from lens_assets.science.injections.quadrature import MIDPOINT
+from lens_assets.science.injections.quadrature import MIDPOINT, MOST, WHOLE
 from lens_assets.science.injections.scene import Scene
 from lens_assets.science.injections.spread import NODES, SPLIT, TAPS, WEIGHTS
 from lens_assets.science.injections.tensors import Batch, batch_of, bounds, brightness, reach
@@ -104,7 +104,7 @@ def _rules(e1: Tensor, e2: Tensor, e3: Tensor, allowed: Tensor, *, last: bool) -
 
 def _allowed(flux: Tensor, tolerance: float) -> Tensor:
     """``quadrature._floor_of_error`` of pixels (n, s, s): tolerance times the 5 x 5 mean, at least 1 % of its peak."""
-    mean = torch.nn.functional.avg_pool2d(flux[:, None], 5, stride=1, padding=2)[:, 0]
+    mean = torch.nn.functional.avg_pool2d(flux[:, None].clamp(max=MOST), 5, stride=1, padding=2)[:, 0]
     return tolerance * torch.maximum(mean, 0.01 * mean.amax((1, 2), keepdim=True))
 
 
@@ -167,7 +167,7 @@ def _deposit(batch: Batch, frame: _Frame, n: int) -> Tensor:
     e1, e2, e3 = (v * area for v in e)
     flux = torch.zeros(lit.numel(), dtype=torch.float64, device=device)
     flux[place] = sb * area
-    allowed = _allowed(flux.view(lit.shape), frame.tolerance).view(-1)
+    allowed = _allowed(flux.view(lit.shape), WHOLE * frame.tolerance).view(-1)
     found = _rules(e1, e2, e3, allowed[place], last=frame.levels == 0)
     rule = torch.ones(lit.numel(), dtype=torch.int8, device=device)
     weak = torch.zeros(lit.numel(), dtype=torch.bool, device=device)

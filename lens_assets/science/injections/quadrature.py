@@ -24,6 +24,11 @@ from lens_assets.science.injections.spread import RULES, SPLIT, TAPS, gauss, who
 
 MIDPOINT = 4.0
 """The midpoint rule's bound counts this much more: its errors add along the borders to cells with better rules."""
+WHOLE = 0.5
+"""Whole pixels may be off by this share of what their parts may: one sample says less of the light around than sixteen."""
+MOST = 1.0
+"""No pixel counts for more than this, the unlensed source, when it is asked how much light there is around: where the core
+of a cuspy image falls on a sample, the sample says a hundred times too much, and pixels beside it would be let off."""
 
 
 @compiled()
@@ -34,7 +39,7 @@ def _floor_of_error(flux, size, tolerance, out):  # type: ignore[no-untyped-def]
     for j in range(size):  # five vectorisable passes per axis rather than one running sum, which would round
         for k in range(max(j - 2, 0), min(j + 3, size)):
             for i in range(size):
-                rows[j, i] += flux[k, i]
+                rows[j, i] += min(flux[k, i], MOST)
     for j in range(size):
         for i in range(size):
             out[j, i] = rows[j, i]
@@ -120,7 +125,7 @@ def _native(size, scale, lens, parts, place, pixels, spans, bend, inner, levels,
     area = scale * scale
     for k in range(n):
         flux[int(y[k] / scale + middle + 0.5), int(x[k] / scale + middle + 0.5)] = sb[k] * area
-    _floor_of_error(flux, size, tolerance, allowed)
+    _floor_of_error(flux, size, WHOLE * tolerance, allowed)
     plain[:] = flux
     weak = np.zeros((size, size), np.bool_)
     for k in range(n):

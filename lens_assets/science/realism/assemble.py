@@ -86,7 +86,7 @@ def injected_set(
         images.append(chunk.images)
         invvar.append(chunk.invvar)
     im, iv = np.concatenate(images), np.concatenate(invvar)
-    frame = rows.select(pl.col("injection_id").alias("id"), *CONDITIONS, pl.col("theta_e")).with_columns(
+    frame = rows.select(pl.col("injection_id").alias("id"), *CONDITIONS, pl.col("theta_e", "source_id")).with_columns(
         observable=pl.Series(observable(gate_statistic(im, iv).total, gate))
     )
     return StampSet.of(im, iv, frame, scorer.features(im, iv > 0), what="injected")
@@ -158,7 +158,11 @@ class Comparison:
         hosts = self.sample.join(injected.frame.select("galaxy_id").unique(), on="galaxy_id", how="semi")
         bare = real_set(hosts.sort("galaxy_id"), self.stamps, self.scorer, self.gate, "hosts")
         ids = self.others["galaxy_id"].to_numpy()
-        return realism_report(self.real, injected, bare, self.negatives, s, identity, negatives_groups=ids), injected
+        report = realism_report(
+            self.real, injected, bare, self.negatives, s, identity, normalisation=self.scorer.normalisation,
+            negatives_groups=ids,
+        )  # fmt: skip
+        return report, injected
 
 
 def about(real: StampSet, *, calibrated: bool) -> str:

@@ -3,7 +3,8 @@
 (A published comparison took the SNR of real stamps over the whole image and that of injections over the arc alone.)
 Nothing here knows the truth of an injection. Each name says what it is:
 
-``total_snr_b``        the cutouts' estimator: all light of the annulus, host included, over the sky noise of its sum;
+``total_snr_b``        the cutouts' estimator: all light of the annulus, host included, over the sky noise of its sum, the
+                       background that of the detector's normalisation;
 ``annulus_flux_b``     all light above the background between 4 and 16 px, host included, nmgy;
 ``annulus_gr/rz``      its colours: mag, null where a flux is below 3 sigma;
 ``excess_flux_b``      what the azimuthal model leaves there, nmgy (low by the part of an arc that the model absorbs);
@@ -25,6 +26,7 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_assets.science.cutouts.features import annulus_snr
+from lens_assets.science.cutouts.settings import NormalisationSpec
 from lens_assets.science.realism.azimuth import coherent_map, disc, residuals
 from lens_assets.science.surveys.layout import BANDS, PIXEL_SCALE, ZERO_POINT
 
@@ -61,17 +63,22 @@ def _magnitude_difference(
     return pl.Series(np.where(good, colour, 0.0)).set(pl.Series(~good), None)
 
 
-def arc_measures(images: npt.ArrayLike, invvar: npt.ArrayLike, *, colour_min_snr: float = 3.0) -> pl.DataFrame:
+def arc_measures(
+    images: npt.ArrayLike, invvar: npt.ArrayLike, spec: NormalisationSpec | None = None, *, colour_min_snr: float = 3.0
+) -> pl.DataFrame:
     """One row a stamp, in their order, of the measures listed above; null where a measure is not defined.
 
-    images (n, 3, h, w) nanomaggies per pixel in g, r, z; invvar 1/nmgy^2 of the same shape.
+    images (n, 3, h, w) nanomaggies per pixel in g, r, z; invvar 1/nmgy^2 of the same shape. ``spec`` names the background
+    annulus of ``total_snr_b``; without it these columns are left out (there is no default annulus to fall back on).
     """
     im, iv = np.asarray(images, np.float32), np.asarray(invvar, np.float32)
-    parts = [_measures(im[i : i + 512], iv[i : i + 512], colour_min_snr) for i in range(0, max(len(im), 1), 512)]
+    parts = [_measures(im[i : i + 512], iv[i : i + 512], spec, colour_min_snr) for i in range(0, max(len(im), 1), 512)]
     return pl.concat(parts)
 
 
-def _measures(im: npt.NDArray[np.float32], iv: npt.NDArray[np.float32], colour_min_snr: float) -> pl.DataFrame:
+def _measures(
+    im: npt.NDArray[np.float32], iv: npt.NDArray[np.float32], spec: NormalisationSpec | None, colour_min_snr: float
+) -> pl.DataFrame:
     h, w = im.shape[-2:]
     geometry = disc(h, w)
     r = residuals(im, iv)
@@ -83,10 +90,11 @@ def _measures(im: npt.NDArray[np.float32], iv: npt.NDArray[np.float32], colour_m
     light = np.where(valid, left + galaxy, 0).sum(axis=2, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         snr, light_snr = excess / noise, light / noise
-    total_snr = annulus_snr(im, iv)
+    total_snr = None if spec is None else annulus_snr(im, iv, spec)
     columns: dict[str, pl.Series] = {}
     for b, band in enumerate(BANDS):
-        columns[f"total_snr_{band}"] = _null(total_snr[:, b])
+        if total_snr is not None:
+            columns[f"total_snr_{band}"] = _null(total_snr[:, b])
         columns[f"annulus_flux_{band}"] = _null(light[:, b])
         columns[f"excess_flux_{band}"] = _null(excess[:, b])
         columns[f"excess_snr_{band}"] = _null(snr[:, b])

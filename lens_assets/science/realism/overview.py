@@ -45,6 +45,14 @@ class Entry:
         """``random`` or ``lens-like`` (matched by catalogue, or fitted)."""
         return "random" if self.variant.hosts == "random" else "lens-like"
 
+    @property
+    def distinct(self) -> str:
+        """How many real galaxies were injected, in words; empty for sources that are drawn."""
+        found = self.report["facts"].get("sources")
+        if not found:
+            return ""
+        return f"{found['distinct']} distinct source{'' if found['distinct'] == 1 else 's'} (effective {found['effective']:.1f})"
+
     def gate(self, name: str) -> Mapping[str, Any] | None:
         """One gate; ``None`` where the report has it not."""
         return next((g for g in self.report["gates"] if g["name"] == name), None)
@@ -77,7 +85,7 @@ def lines(entries: Sequence[Entry]) -> list[str]:
     """The overview for a terminal: one line a report."""
     return [
         f"{e.detector} {e.variant.name}: {e.report['verdict']}; probe AUC {told(e.gate('feature_probe'))}; "
-        f"Frechet {told(e.gate('feature_frechet'), 2)}"
+        f"Frechet {told(e.gate('feature_frechet'), 2)}{'; ' + e.distinct if e.distinct else ''}"
         for e in _sorted(entries)
     ]
 
@@ -92,7 +100,7 @@ def overview_page(entries: Sequence[Entry]) -> str:
     for e in _sorted(entries):
         verdict = e.report["verdict"]
         cells = [f"<code>{text(e.detector)}</code>", f"<code>{text(e.variant.name)}</code>"]
-        cells += [text(e.variant.source), text(e.variant.hosts), text(e.variant.prior_set)]
+        cells += [text(f"{e.variant.source} {e.distinct}".strip()), text(e.variant.hosts), text(e.variant.prior_set)]
         cells.append(f'<span class="word {_COLOUR[verdict]}">{text(verdict)}</span>')
         for name in GATES:
             gate = e.gate(name)
@@ -120,7 +128,8 @@ def _square(entries: Sequence[Entry], detector: str) -> str:
         for hosts in ("random", "lens-like"):
             found = cells[source, hosts]
             graphs = "".join(
-                f"<div><code>{text(e.variant.name)}</code><br>{_graph(e.gate('feature_probe'))}</div>" for e in found
+                f"<div><code>{text(e.variant.name)}</code> {text(e.distinct)}<br>{_graph(e.gate('feature_probe'))}</div>"
+                for e in found
             )
             row.append(graphs or '<span class="dim">no report</span>')
         rows.append(row)

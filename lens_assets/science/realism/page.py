@@ -94,6 +94,12 @@ def _cards(report: RealismReport) -> str:
                                     f"{number(distance.detail.get('real_real_median'), 2)})"),
         (f"{n['real']:,} / {n['injected']:,}", "real lenses / injections given"),
     ]  # fmt: skip
+    if sources := report.facts.get("sources"):
+        words = (
+            f"distinct real galaxies as sources of {sources['injections']:,} matched injections (effective number "
+            f"{number(sources['effective'], 1)}; {sources['needed']} are needed): intervals are for these galaxies"
+        )
+        cards.append((f"{sources['distinct']:,}", words))
     return (
         '<div class="cards">'
         + "".join(f'<div class="card"><b>{text(b)}</b><span>{text(s)}</span></div>' for b, s in cards)

@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from lens_assets.science.detectors.measures import CrossValidated, against_null, fold_auc
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator, seed_of
 
@@ -32,18 +33,9 @@ I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Result. ``null_*`` are of the permutation null; ``p_value`` its one-sided p; intervals are of the group
-    bootstrap."""
+class Probe(CrossValidated):
+    """The AUC of sample ``a`` against ``b``."""
 
-    auc: float
-    lo68: float
-    hi68: float
-    lo95: float
-    hi95: float
-    null_mean: float
-    null_hi95: float
-    p_value: float
     fold_aucs: tuple[float, ...]
     components: int
     n_a: int
@@ -60,18 +52,6 @@ def auc(scores: F64, positive: npt.NDArray[np.bool_]) -> float:
     if not (n1 and n0):
         return float("nan")
     return float((rankdata(scores)[positive].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
-
-
-def _mean_auc(scores: F64, positive: npt.NDArray[np.bool_], folds: I64) -> float:
-    """Mean over folds of the AUC within each, weighed by the pairs it rests on."""
-    top = weight = 0.0
-    for f in np.unique(folds):
-        here = folds == f
-        value = auc(scores[here], positive[here])
-        if np.isfinite(value):
-            w = float(positive[here].sum()) * float((~positive[here]).sum())
-            top, weight = top + w * value, weight + w
-    return top / weight if weight else float("nan")
 
 
 def _fold_features(x: F64, train: I64, components: int) -> F64:
@@ -147,7 +127,7 @@ def linear_probe(
             fold_of[r, test] = f
             if r == 0:
                 cached.append((z, train, test))
-    value = float(np.mean([_mean_auc(scores[r], y, fold_of[r]) for r in range(repeats)]))
+    value = float(np.mean([fold_auc(scores[r], y, fold_of[r]) for r in range(repeats)]))
     fold_aucs = tuple(auc(scores[0, fold_of[0] == f], y[fold_of[0] == f]) for f in range(folds))
 
     rng = generator("probe-null", *identity)
@@ -157,9 +137,7 @@ def linear_probe(
         sp = np.empty(len(x))
         for z, train, test in cached:
             sp[test] = _fit_score(z, yp, train, test, c)
-        null.append(_mean_auc(sp, yp, fold_of[0]))
-    finite = np.asarray(null, float)
-    finite = finite[np.isfinite(finite)]
+        null.append(fold_auc(sp, yp, fold_of[0]))
 
     rng = generator("probe-bootstrap", *identity)
     members = [np.flatnonzero(groups == g) for g in range(groups.max() + 1)]
@@ -172,20 +150,22 @@ def linear_probe(
             if len(pool):
                 rows += [members[g] for g in pool[rng.integers(0, len(pool), len(pool))]]
         i = np.concatenate(rows)
-        values.append(np.mean([_mean_auc(scores[r, i], y[i], fold_of[r, i]) for r in range(repeats)]))
+        values.append(np.mean([fold_auc(scores[r, i], y[i], fold_of[r, i]) for r in range(repeats)]))
     drawn = np.asarray(values, float)
     drawn = drawn[np.isfinite(drawn)]
     q = np.quantile(drawn, [0.16, 0.84, 0.025, 0.975]) if len(drawn) else np.full(4, np.nan)
+    lo68, hi68, lo95, hi95 = (float(v) for v in q)
+    mean, high, p = against_null(value, null)
     fpr, tpr = _curve(scores[0], y, fold_of[0])
     return Probe(
         auc=value,
-        lo68=float(q[0]),
-        hi68=float(q[1]),
-        lo95=float(q[2]),
-        hi95=float(q[3]),
-        null_mean=float(finite.mean()) if len(finite) else float("nan"),
-        null_hi95=float(np.quantile(finite, 0.95)) if len(finite) else float("nan"),
-        p_value=float((1 + (finite >= value).sum()) / (1 + len(finite))) if len(finite) else float("nan"),
+        lo68=lo68,
+        hi68=hi68,
+        lo95=lo95,
+        hi95=hi95,
+        null_mean=mean,
+        null_hi95=high,
+        p_value=p,
         fold_aucs=fold_aucs,
         components=components,
         n_a=len(fa),

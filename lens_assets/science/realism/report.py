@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_assets.science.columns.realism import REALISM_GATES, REALISM_MEASURES
+from lens_assets.science.cutouts.settings import NormalisationSpec
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
 from lens_assets.science.realism import background as bg
@@ -24,6 +25,7 @@ from lens_assets.science.realism.feature_space import feature_gates
 from lens_assets.science.realism.match import Matched, match
 from lens_assets.science.realism.measure import STRUCTURE, arc_measures
 from lens_assets.science.realism.settings import GATES, Override, Settings
+from lens_assets.science.realism.sources import source_counts
 from lens_assets.science.realism.stamps import StampSet
 
 F64 = npt.NDArray[np.float64]
@@ -98,6 +100,7 @@ def realism_report(
     settings: Settings,
     identity: str | tuple[Any, ...],
     *,
+    normalisation: NormalisationSpec,
     negatives_groups: npt.ArrayLike | None = None,
 ) -> RealismReport:
     """Judge ``injected`` against ``real`` lenses.
@@ -106,6 +109,7 @@ def realism_report(
     untouched, unique by ``galaxy_id``. All three with features for gate 5. negatives_features : (n, d) of other real
     negatives, for the host-only control (``negatives_groups`` their ids; default: each row its own).
     identity : names the report (detector, variant, ...) and seeds all that is drawn.
+    normalisation : the detector's; the background of ``annulus_snr`` is its annulus.
     """
     if hosts.frame["galaxy_id"].n_unique() != len(hosts):
         raise BadInput("hosts: an untouched host appears twice", column="galaxy_id")
@@ -118,8 +122,10 @@ def realism_report(
         "n": {"real": len(real), "injected": len(injected), "hosts": len(hosts)},
     }
     real, injected, facts["observable"] = _observable(real, injected, settings)
-    m_real = arc_measures(real.images, real.invvar, colour_min_snr=settings.colour_min_snr)
-    m_inj = arc_measures(injected.images, injected.invvar, colour_min_snr=settings.colour_min_snr)
+    m_real, m_inj = (
+        arc_measures(s.images, s.invvar, normalisation, colour_min_snr=settings.colour_min_snr)
+        for s in (real, injected)
+    )
     conditions = _matched(real, injected, m_real, m_inj, settings, key, brightness=False)
     bright = _matched(real, injected, m_real, m_inj, settings, key, brightness=True)
     facts["matching"] = {"conditions": conditions.facts, "brightness": bright.facts}
@@ -137,6 +143,11 @@ def realism_report(
             else:
                 sign = ">" if x.better == "low" else "<="
                 reasons.append(f"{x.name}: {x.value:.3g} {sign} {x.bar:.3g}{' ' + x.unit if x.unit else ''}")
+    facts["sources"] = sources = source_counts(injected, conditions, settings)
+    if sources and sources["distinct"] < settings.min_sources:
+        reasons.append(
+            f"sources: {sources['distinct']} distinct real galaxies, at least {settings.min_sources} are needed"
+        )
     measures = pl.concat(
         [
             _labelled(real, m_real, "real", conditions.real, bright.real),

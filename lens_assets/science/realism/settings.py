@@ -87,6 +87,9 @@ class Settings(_Frozen):
     matching: Matching = Matching()
     blocking: tuple[str, ...] = BLOCKING
     min_real: int = Field(30, ge=4, description="fewer matched real lenses: insufficient, hence no-go")
+    min_sources: int = Field(
+        30, ge=1, description="fewer distinct galaxies among injections of real galaxies: no-go, whatever the gates say"
+    )
     min_background_hosts: int = Field(20, ge=2, description="fewer hosts with an untouched stamp: insufficient")
     observable_only: bool = Field(
         True, description="where both sides carry the column `observable`, compare only stamps that pass the same gate"
