@@ -25,12 +25,24 @@ def mock(
     late: Annotated[
         bool, typer.Option("--late", help="Deliver one more lens catalogue of the existing release instead.")
     ] = False,
+    psf: Annotated[
+        Path | None, typer.Option(help="Write the PSF image of every brick into this folder instead (LENS_ASSETS_PSF).")
+    ] = None,
 ) -> None:
     """Write a release in the layout of DR10 below <home>/release, its truth below <home>/truth.
 
     An interrupted writing is continued by the same command.
     """
     root = (home or default_home()).absolute()
+    if psf is not None:
+        from lens_assets.science.mock.footprint import plan
+        from lens_assets.science.mock.psf_images import write_psf_images
+        from lens_assets.science.mock.settings import load_size
+
+        chosen = load_size(size)
+        chosen = chosen if tiles is None else chosen.model_copy(update={"n_tiles": tiles})
+        typer.echo(f"{len(write_psf_images(psf, chosen, plan(chosen, seed), seed))} PSF images in {psf}")
+        return
     if late:
         from lens_assets.science.mock.catalogues import late_catalogue
 

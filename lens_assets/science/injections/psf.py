@@ -6,31 +6,27 @@ as a PSFEx model is. Real coadds have wings between Moffat beta 2.5 and 4.5, whi
 
 ``kind: image`` takes pixels instead, one image a band on the survey's own grid (a PSFEx model of a coadd, for instance):
 what a star looks like there, pixel response included, the star in the middle of the central pixel. Light between its
-pixels is its band-limited (sinc) interpolation, which is what the survey's sampling can know of it.
+pixels is its band-limited (sinc) interpolation, which is what the survey's sampling can know of it. ``kind: images`` takes
+such a file for each host's place, from a folder (``psf_images``).
 
 What does not belong here: measuring PSFs.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 from functools import lru_cache
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-from astropy.io import fits
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.special import gamma, ive, kv
 
 from lens_assets.science.errors import BadInput
+from lens_assets.science.injections import psf_images
 from lens_assets.science.injections.compiling import compiled
 from lens_assets.science.injections.spread import NODES, RULES, TAPS, WEIGHTS
-from lens_assets.science.surveys.layout import BANDS
 
 F64 = npt.NDArray[np.float64]
 
@@ -40,26 +36,34 @@ class PsfSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["moffat", "gaussian", "image"] = "moffat"
+    kind: Literal["moffat", "gaussian", "image", "images"] = "moffat"
     beta: float = Field(3.5, gt=1.0, le=20.0)
     pixel: Literal["integrate", "included"] = "integrate"
     file: str = ""
     """Of ``kind: image``: a FITS file with an image a band (EXTNAME or BAND ``g``, ``r``, ``z``); the FWHM of the hosts are
     then not used."""
+    folder: str = ""
+    """Of ``kind: images``: a folder of such files, one a host (``<galaxy_id>.fits``) or one a brick (``<brickid>.fits``); by
+    default that of ``LENS_ASSETS_PSF``."""
     sha256: str = Field("", pattern=r"([0-9a-f]{64})?")
 
     @model_validator(mode="before")
     @classmethod
     def _identified(cls, body: Any) -> Any:
-        if isinstance(body, dict) and body.get("file") and not body.get("sha256"):
-            return {**body, "sha256": hashlib.sha256(_read(str(body["file"]))).hexdigest()}
-        return body
+        return psf_images.identified(body) if isinstance(body, dict) else body
 
     @model_validator(mode="after")
     def _whole(self) -> PsfSpec:
-        if (self.kind == "image") != bool(self.file):
-            raise ValueError("a file belongs to `kind: image`, and is needed there")
+        if (self.kind == "image") != bool(self.file) or (self.folder and self.kind != "images"):
+            raise ValueError("a file belongs to `kind: image`, and is needed there; a folder belongs to `kind: images`")
         return self
+
+    def at(self, galaxy_id: str) -> PsfSpec:
+        """The PSF at a host's place: itself, but for ``kind: images``."""
+        if self.kind != "images":
+            return self
+        file, sha256 = psf_images.file_of(self.folder, self.sha256, galaxy_id)
+        return PsfSpec(kind="image", file=file, sha256=sha256)
 
 
 _STEP = 1.0 / 256.0
@@ -82,6 +86,8 @@ def _profile(kind: str, beta: float) -> F64:
 
 def transfer(spec: PsfSpec, fwhm: float, k: npt.ArrayLike) -> F64:
     """Radial transfer function at ``k`` (rad / arcsec), without the pixel."""
+    if spec.kind in ("image", "images"):
+        raise BadInput("a supplied PSF has no radial profile: take another backend", column="psf")
     t = np.asarray(k, dtype=np.float64) * fwhm
     profile = _profile(spec.kind, spec.beta)
     return np.interp(t, np.arange(profile.size) * _STEP, profile, right=0.0)
@@ -146,66 +152,6 @@ def response(n: int, scale: float, pixel: str) -> tuple[F64, F64]:
     return np.hypot(ky[:, None], kx[None, :]) / scale, axis(ky)[:, None] * axis(kx)[None, :]
 
 
-def _read(file: str) -> bytes:
-    folder = resources.files("lens_assets") / "config" / "injections"
-    try:
-        return Path(file).read_bytes() if Path(file).is_absolute() else (folder / file).read_bytes()
-    except OSError as fault:
-        raise BadInput("the PSF image cannot be read", file=file) from fault
-
-
-@lru_cache(maxsize=8)
-def images_of(spec: PsfSpec) -> F64:
-    """The supplied PSF of each band (g, r, z), (3, s, s), each of unit sum, its star in the middle.
-
-    Raises :class:`BadInput` for another file than was named, a band that is missing, an even side, a sum that is not one to
-    2 %, or light that is centred more than half a pixel off.
-    """
-    raw = _read(spec.file)
-    if hashlib.sha256(raw).hexdigest() != spec.sha256:
-        raise BadInput(f"the PSF image is another one than sha256 {spec.sha256}", file=spec.file)
-    found: dict[str, F64] = {}
-    with fits.open(io.BytesIO(raw)) as hdus:
-        for hdu in hdus:
-            if hdu.data is not None and hdu.is_image:
-                name = str(hdu.header.get("BAND", hdu.name)).strip().lower()
-                found[name[-1:]] = np.asarray(hdu.data, dtype=np.float64)
-    for band in BANDS:
-        if band not in found:
-            raise BadInput(f"no PSF of band {band}; there are {sorted(found)}", file=spec.file)
-        check_image(found[band], f"{spec.file} ({band})")
-    if len({found[b].shape for b in BANDS}) != 1:
-        raise BadInput("the PSF images of the bands have different sizes", file=spec.file)
-    return np.stack([found[b] / found[b].sum() for b in BANDS])
-
-
-def check_image(image: F64, file: str) -> None:
-    """That pixels are a PSF: square with a middle, finite, of unit sum (2 %), centred (half a pixel)."""
-    if image.ndim != 2 or image.shape[0] != image.shape[1] or image.shape[0] % 2 == 0:
-        raise BadInput(f"a PSF image is square with an odd side, not {image.shape}", file=file)
-    if not np.isfinite(image).all() or abs(image.sum() - 1.0) > 0.02:
-        raise BadInput(f"a PSF image is finite and its sum is one, not {image.sum():.4g}", file=file)
-    core = np.where(image > 0.1 * image.max(), image, 0.0)
-    y, x = np.indices(image.shape) - image.shape[0] // 2
-    off = (float((core * x).sum() / core.sum()), float((core * y).sum() / core.sum()))
-    if max(map(abs, off)) > 0.5:
-        raise BadInput(
-            f"a PSF image has its star in the middle of the central pixel, not {off} pixels from it", file=file
-        )
-
-
-@lru_cache(maxsize=8)
-def _image_transfer(spec: PsfSpec, n: int, size: int) -> npt.NDArray[np.complex128]:
-    """Transfer functions (3, n, n // 2 + 1) of the supplied images; they must be smaller than the stamp."""
-    images = images_of(spec)
-    side = images.shape[-1]
-    if side >= size:
-        raise BadInput(f"a PSF image of {side} pixels is not smaller than a stamp of {size}", file=spec.file)
-    padded = np.zeros((3, n, n))
-    padded[:, :side, :side] = images
-    return np.asarray(scipy.fft.rfft2(np.roll(padded, (-(side // 2), -(side // 2)), (1, 2))))
-
-
 @compiled()
 def _apply(spectrum, k, factor, profile, fwhm, amplitude, out):  # type: ignore[no-untyped-def]
     """out[b] = spectrum * factor * amplitude[b] * profile(k * fwhm[b]), linear interpolation (error < 2e-6)."""
@@ -228,11 +174,17 @@ def convolve(grid: F64, fluxes: F64, fwhm: F64, spec: PsfSpec, size: int, scale:
 
     Also the sum of the grid's samples, exact: the light before the PSF.
     """
+    if spec.kind == "images":
+        raise ValueError("images of many places: ask for the one of a host, spec.at(galaxy_id)")
     n = grid.shape[0]
     k, factor = response(n, scale, "included" if spec.kind == "image" else spec.pixel)
     spectrum = scipy.fft.rfft2(grid, workers=1)
     if spec.kind == "image":
-        out = (spectrum * factor)[None] * _image_transfer(spec, n, size) * fluxes[:, None, None]
+        out = (
+            (spectrum * factor)[None]
+            * psf_images.image_transfer(spec.file, spec.sha256, n, size)
+            * fluxes[:, None, None]
+        )
     else:
         out = np.empty((fwhm.size, n, n // 2 + 1), dtype=np.complex128)
         _apply(spectrum, k, factor, _profile(spec.kind, spec.beta), fwhm, fluxes, out)
@@ -247,15 +199,21 @@ def tables(spec: PsfSpec, n: int, size: int, scale: float) -> tuple[F64, F64, F6
     but one), or, of a supplied image, the transfer functions (3, n, n // 2 + 1).
     """
     k, factor = response(n, scale, "included" if spec.kind == "image" else spec.pixel)
-    return k, factor, _image_transfer(spec, n, size) if spec.kind == "image" else _profile(spec.kind, spec.beta)
+    return (
+        k,
+        factor,
+        psf_images.image_transfer(spec.file, spec.sha256, n, size)
+        if spec.kind == "image"
+        else _profile(spec.kind, spec.beta),
+    )
 
 
 def kernel(spec: PsfSpec, fwhm: float, scale: float, size: int = 63) -> F64:
     """The PSF as pixels (size odd, unit sum): for codes that convolve by kernel, and for checks of width and shape."""
     if size % 2 == 0:
         raise ValueError(f"a kernel has an odd side, not {size}")
-    if spec.kind == "image":
-        raise ValueError("a supplied PSF has its own pixels: images_of(spec)")
+    if spec.kind in ("image", "images"):
+        raise ValueError("a supplied PSF has its own pixels: psf_images.images_of, psf_images.fine_kernel")
     n = scipy.fft.next_fast_len(8 * size, real=True)
     ky, kx = 2 * np.pi * scipy.fft.fftfreq(n), 2 * np.pi * scipy.fft.rfftfreq(n)
     t = transfer(spec, fwhm, np.hypot(ky[:, None], kx[None, :]) / scale)

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from lens_assets.science.injections import lens as equations
 from lens_assets.science.injections.psf import PsfSpec, kernel, transfer
+from lens_assets.science.injections.psf_images import fine_kernel
 from lens_assets.science.injections.scene import Placed, Scene
 from lens_assets.science.injections.sources import brightness, point_images
 
@@ -119,8 +120,12 @@ def lenstronomy_models(
         image_data=np.zeros((size, size)), ra_at_xy_0=-half, dec_at_xy_0=-half,
         transform_pix2angle=np.array([[scale, 0.0], [0.0, scale]]),
     )  # fmt: skip
+    psf = psf.at(scene.hosts[i]) if psf.kind == "images" else psf
     if kernel_on is None:
         psf_class = PSF(psf_type="NONE")
+    elif psf.kind == "image" and kernel_on == "fine":
+        fine = fine_kernel(psf.file, psf.sha256, band, m)
+        psf_class = PSF(psf_type="PIXEL", kernel_point_source=fine, point_source_supersampling_factor=m)
     elif kernel_on == "native":
         psf_class = PSF(psf_type="PIXEL", kernel_point_source=kernel(psf, scene.fwhm[i, band], scale, KERNEL_SIZE))
     else:

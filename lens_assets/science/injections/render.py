@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 import scipy.fft
 
+from lens_assets.science.errors import BadInput
 from lens_assets.science.injections import quadrature
 from lens_assets.science.injections.psf import PsfSpec, convolve, kaiser_bessel, window
 from lens_assets.science.injections.scene import Placed, Scene, scene_of
@@ -84,6 +85,15 @@ def image_of(placed: Placed | None) -> tuple[tuple[float, ...], F64, F64, F64]:
     return place, plane.pixels, plane.spans, plane.bend
 
 
+def psf_of(scene: Scene, i: int, psf: PsfSpec) -> PsfSpec:
+    """The PSF of one injection; of ``kind: images`` that of its host's place."""
+    if psf.kind != "images":
+        return psf
+    if not scene.hosts:
+        raise BadInput("PSF images of the hosts' places are wanted, and the table names no hosts", column="galaxy_id")
+    return psf.at(scene.hosts[i])
+
+
 def _one(scene: Scene, i: int, psf: PsfSpec, size: int, scale: float, accuracy: Accuracy) -> tuple[F32, float]:
     """One injection: images (3, s, s) and its magnification inside the stamp."""
     if not scene.flux[i].any():
@@ -103,7 +113,7 @@ def _one(scene: Scene, i: int, psf: PsfSpec, size: int, scale: float, accuracy: 
             size, scale, lens, parts, place, pixels, spans, bend, inner, accuracy.levels, accuracy.tolerance, table, first,
             grid, flux,
         )  # fmt: skip
-    image, magnification = convolve(grid, scene.flux[i], scene.fwhm[i], psf, size, scale)
+    image, magnification = convolve(grid, scene.flux[i], scene.fwhm[i], psf_of(scene, i, psf), size, scale)
     peak = image.max(axis=(1, 2), keepdims=True)
     image[image < FAINTEST * peak] = 0.0
     return image.astype(np.float32), magnification
@@ -132,12 +142,16 @@ def _batched(
 
     lit = scene.flux.any(axis=1) & ~scene.point & np.array([p is None for p in scene.images], dtype=bool)
     ours = np.flatnonzero(lit).tolist()
-    for part, found, light in render_batched(
-        scene, ours, psf, size, grid_side(size), scale, accuracy.levels, accuracy.tolerance, device
-    ):
-        peak = found.amax((2, 3), keepdim=True)
-        images[part] = torch.where(found < FAINTEST * peak, 0.0, found).to(torch.float32).cpu().numpy()
-        mu[part] = light.cpu().numpy()
+    by_psf: dict[PsfSpec, list[int]] = {}
+    for i in ours:
+        by_psf.setdefault(psf_of(scene, i, psf), []).append(i)
+    for one, rows in by_psf.items():
+        for part, found, light in render_batched(
+            scene, rows, one, size, grid_side(size), scale, accuracy.levels, accuracy.tolerance, device
+        ):
+            peak = found.amax((2, 3), keepdim=True)
+            images[part] = torch.where(found < FAINTEST * peak, 0.0, found).to(torch.float32).cpu().numpy()
+            mu[part] = light.cpu().numpy()
     return np.flatnonzero(~lit).tolist()
 
 

@@ -47,7 +47,8 @@ class Scene:
     """Injections as arrays: lenses (n, 9), components (m, 10) with offsets (n + 1,), fluxes and FWHM (n, 3).
 
     Fluxes are unlensed, in nanomaggies; FWHM in arcsec; ``point`` and ``inner`` are booleans (n,). An injection without
-    flux in any band is a host without an arc. ``images`` are real galaxies, ``None`` where a source has components.
+    flux in any band is a host without an arc. ``images`` are real galaxies, ``None`` where a source has components; ``hosts``
+    the galaxies they are put on, empty where a table names none.
     """
 
     lens: F64
@@ -59,6 +60,7 @@ class Scene:
     point: npt.NDArray[np.bool_]
     inner: npt.NDArray[np.bool_]
     images: tuple[Placed | None, ...]
+    hosts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.lens.shape[0])
@@ -70,6 +72,7 @@ class Scene:
             lens=self.lens[start:stop], parts=self.parts[first:last], offsets=self.offsets[start : stop + 1] - first,
             source=self.source[start:stop], flux=self.flux[start:stop], fwhm=self.fwhm[start:stop],
             point=self.point[start:stop], inner=self.inner[start:stop], images=self.images[start:stop],
+            hosts=self.hosts[start:stop],
         )  # fmt: skip
 
 
@@ -120,6 +123,7 @@ def scene_of(params: pl.DataFrame | dict[str, Any], galaxies: Galaxies | None = 
         flux=flux_of_mag(np.stack([columns[c] for c in FLUX_COLUMNS], axis=1)),
         fwhm=np.ascontiguousarray(np.stack([columns[c] for c in FWHM_COLUMNS], axis=1)),
         point=family == "point", inner=inner, images=_images(frame, smooth, real, galaxies),
+        hosts=tuple(frame["galaxy_id"].cast(pl.String).to_list()) if "galaxy_id" in frame.columns else (),
     )  # fmt: skip
 
 

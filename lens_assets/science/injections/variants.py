@@ -44,7 +44,9 @@ class Variant(BaseModel):
     def digest(self) -> str:
         """Identity of what is rendered: everything but the name and the words (and the numbers of the prior set)."""
         return digest(
-            self.model_dump(mode="json", exclude={"name": True, "summary": True, "paired_with": True, "psf": {"file"}})
+            self.model_dump(
+                mode="json", exclude={"name": True, "summary": True, "paired_with": True, "psf": {"file", "folder"}}
+            )
         )
 
     @model_validator(mode="after")
