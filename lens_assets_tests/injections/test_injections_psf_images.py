@@ -14,7 +14,7 @@ from lens_assets.science.injections.bench import bench_scene, errors
 from lens_assets.science.injections.psf import PsfSpec
 from lens_assets.science.injections.psf_images import SETTING, fine_kernel, images_of
 from lens_assets.science.injections.reference import lenstronomy_models
-from lens_assets.science.injections.render import render
+from lens_assets.science.injections.render import TIGHT, render
 from lens_assets.science.injections.scene import Scene
 from lens_assets.science.injections.variants import load_variants
 from lens_assets.science.mock.conditions import conditions
@@ -106,16 +106,22 @@ def test_a_host_without_an_image_and_a_changed_folder_are_refused(
 
 
 @pytest.mark.filterwarnings("ignore:`axes` should not be `None`:DeprecationWarning")  # inside lenstronomy
+@pytest.mark.filterwarnings(
+    "ignore:Input PSF model has at least one negative element"
+)  # band-limited interpolation rings
 def test_a_supplied_image_is_lenstronomys_pixel_psf(served: Path) -> None:
-    """lenstronomy alone: its light on 9 x 9 samples a pixel, convolved there with the image's band-limited interpolation."""
+    """lenstronomy alone: its light on 15 x 15 samples a pixel, convolved there with the image's band-limited interpolation.
+
+    What is left is their sampling: it falls from 8e-3 of the peak at 5 x 5 to 4e-4 at 21 x 21.
+    """
     hosts = [f"10002-{brick}-1" for brick in bricks(served)[:2]]
     scene, spec = on(bench_scene().part(62, 64), hosts), PsfSpec(kind="images", folder=str(served))
-    ours = render(scene, spec).images
+    ours = render(scene, spec, accuracy=TIGHT).images
     for i in range(2):
         for band in (0, 2):
-            model, kwargs = lenstronomy_models(scene, i, spec, band, 101, PIXEL_SCALE, 9)
+            model, kwargs = lenstronomy_models(scene, i, spec, band, 101, PIXEL_SCALE, 15)
             theirs = model.image(**kwargs)
-            assert np.abs(ours[i, band] - theirs).max() < 4e-3 * theirs.max()
+            assert np.abs(ours[i, band] - theirs).max() < 3e-3 * theirs.max()
     fine = fine_kernel(*_named(spec.at(hosts[0])), 1, 9)
     assert fine.shape == (567, 567)
     coarse = fine.reshape(63, 9, 63, 9).sum((1, 3))  # the pixel's response put back
