@@ -59,16 +59,6 @@ class Home:
     instance: dg.DagsterInstance
     first: list[Progress]
     heard: list[str]
-<<<<<<< HEAD
-
-    def judge(self, variant: str) -> None:
-        """Batches and report of one more variant."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            only = ("injection_batch", "realism")
-            list(run_chain(defs, self.workspace, self.instance, only=only, variants=(variant,)))
-=======
->>>>>>> 2238e5b (Realism: why the colours fail, by the practice sky's truth, and what the mended hosts change)
 
     def again(self, only: tuple[str, ...] | None = None) -> dict[str, bool]:
         """Run the chain again; ``reused`` of every materialisation by asset[partition]."""
