@@ -168,6 +168,8 @@ def test_injection(network):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(command.benches()))
 @pytest.mark.filterwarnings("ignore:`axes` should not be:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # of py4j, when a session of Spark ends
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 def test_every_benchmark_runs_at_full_size(name):
     found = command.benches()[name](1)
     assert_line(found, name)
