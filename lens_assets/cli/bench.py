@@ -15,6 +15,8 @@ from typing import Annotated, Any
 import typer
 
 PACKAGES = ("numpy", "torch", "polars", "pyarrow", "astropy", "lenstronomy", "dagster", "lightning", "pyspark")
+GPU = "-gpu"
+"""Ending of benchmarks that need a GPU: `all` leaves them out where there is none."""
 # glibc's malloc gives large blocks back at once, which costs the references more than us: the same setting for both sides.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 
@@ -41,6 +43,10 @@ def benches() -> dict[str, Callable[[int], dict[str, Any]]]:
         "spark": of("bench.spark", "bench_spark"),
         "partition": of("bench.partition", "bench_partition"),
         "lookup": of("science.completeness.bench", "bench_lookup"),
+        **{
+            f"{name}{GPU}": of(f"bench.gpu_{name}", f"bench_gpu_{name}")
+            for name in ("arcs", "scoring", "injection", "training")
+        },
     }
 
 
@@ -59,7 +65,7 @@ def bench(
     if any(os.environ.get(key) != value for key, value in _MALLOC.items()):  # read by glibc when a process starts
         os.execve(sys.executable, [sys.executable, "-m", "lens_assets.cli", *sys.argv[1:]], {**os.environ, **_MALLOC})
     known = benches()
-    chosen = list(known) if name == "all" else [name]
+    chosen = possible(list(known)) if name == "all" else [name]
     if unknown := [n for n in chosen if n not in known]:
         typer.echo(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}", err=True)
         raise typer.Exit(2)
@@ -80,6 +86,16 @@ def bench(
         typer.echo(text if as_json else _readable(line))
     if failed:
         raise typer.Exit(1)
+
+
+def possible(names: list[str]) -> list[str]:
+    """The benchmarks that this machine can do; what is left out is said on standard error."""
+    import torch
+
+    left_out = [] if torch.cuda.is_available() else [name for name in names if name.endswith(GPU)]
+    if left_out:
+        typer.echo(f"no CUDA device here, left out: {', '.join(left_out)}", err=True)
+    return [name for name in names if name not in left_out]
 
 
 def check(line: dict[str, Any]) -> None:

@@ -166,7 +166,7 @@ def test_injection(network):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(command.benches()))
+@pytest.mark.parametrize("name", command.possible(sorted(command.benches())))
 @pytest.mark.filterwarnings("ignore:`axes` should not be:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # of py4j, when a session of Spark ends
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")

@@ -19,6 +19,7 @@ from lens_assets.science.detectors.rows import rows_of
 from lens_assets.science.detectors.train import train
 from lens_assets.science.errors import BadInput
 
+TWO = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="where there are GPUs, two processes need two")
 ENCODER = {
     "kind": "dinov2",
     "weights": "random",
@@ -96,6 +97,7 @@ def test_news_of_another_process_reach_the_caller_in_order_and_whole(tmp_path):
         posted.epoch({"epoch": 0})
 
 
+@TWO
 @pytest.mark.slow
 def test_a_network_trained_by_two_processes_is_one_network_judged_on_all_select_rows(
     recipe, sample, stamps, settings, tmp_path
@@ -131,6 +133,7 @@ def test_a_network_trained_by_two_processes_is_one_network_judged_on_all_select_
     )
 
 
+@TWO
 @pytest.mark.slow
 def test_two_processes_make_the_gradient_steps_of_one(sample, stamps, settings, tmp_path):
     plain = parse_detector("dinov2-s1").model_dump()

@@ -12,13 +12,13 @@ from hypothesis import settings as hyp
 from hypothesis import strategies as st
 from scipy.stats import kstest, poisson
 
+from lens_assets.science.ahead import ahead
 from lens_assets.science.columns.injections import INJECTION_BATCH, INJECTION_HOSTS
 from lens_assets.science.errors import BadInput
 from lens_assets.science.injections import noise
 from lens_assets.science.injections.batch import inject, one, plan_batch
 from lens_assets.science.injections.hosts import bin_of, choose_hosts
 from lens_assets.science.injections.priors import load_priors, prior_set
-from lens_assets.science.injections.scoring import ahead
 from lens_assets.science.injections.settings import Settings
 from lens_assets.science.injections.tables import paper_table
 from lens_assets.science.injections.truth import arc_snr, measure_truth

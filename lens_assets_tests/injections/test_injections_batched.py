@@ -9,7 +9,7 @@ import pytest
 import torch
 from astropy.io import fits
 
-from lens_assets.science.injections import tensors
+from lens_assets.science.injections import batched, tensors
 from lens_assets.science.injections.batched import render_batched
 from lens_assets.science.injections.bench import TRUTH, bench_scene, errors
 from lens_assets.science.injections.evaluate import bounds
@@ -19,6 +19,14 @@ from lens_assets.science.injections.scene import Scene, scene_of
 
 SAME = 2e-7
 """Largest difference of the two renderers, relative, above 1 % of the peak: rounding to float32, which is 6e-8 on either side."""
+
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+    ),
+]
 
 
 def mixed() -> Scene:
@@ -43,10 +51,11 @@ def mixed() -> Scene:
     return scene_of(column)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("accuracy", [Accuracy(), TIGHT], ids=["default", "tight"])
-def test_the_batched_renderer_is_the_compiled_one_to_rounding(accuracy: Accuracy) -> None:
+def test_the_batched_renderer_is_the_compiled_one_to_rounding(accuracy: Accuracy, device: str) -> None:
     scene = mixed()
-    want, found = render(scene, accuracy=accuracy), render(scene, accuracy=accuracy, backend="torch")
+    want, found = render(scene, accuracy=accuracy), render(scene, accuracy=accuracy, backend="torch", device=device)
     assert found.images.dtype == np.float32
     assert errors(found.images[:7], want.images[:7])[0].max() < SAME
     np.testing.assert_allclose(found.lensed_flux[:7], want.lensed_flux[:7], rtol=SAME)
@@ -55,46 +64,68 @@ def test_the_batched_renderer_is_the_compiled_one_to_rounding(accuracy: Accuracy
     assert found.images[8].tobytes() == want.images[8].tobytes()  # a quasar goes through the compiled code
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("psf", [PsfSpec(beta=2.5, pixel="included"), PsfSpec(kind="gaussian")])
-def test_it_takes_the_same_point_spread_functions(psf: PsfSpec) -> None:
+def test_it_takes_the_same_point_spread_functions(psf: PsfSpec, device: str) -> None:
     scene = bench_scene().part(57, 61)
-    assert errors(render(scene, psf, backend="torch").images, render(scene, psf).images)[0].max() < SAME
+    assert errors(render(scene, psf, backend="torch", device=device).images, render(scene, psf).images)[0].max() < SAME
 
 
-def test_it_takes_supplied_images_of_the_point_spread_function(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_it_takes_supplied_images_of_the_point_spread_function(tmp_path: Path, device: str) -> None:
     planes = [
         fits.ImageHDU(kernel(PsfSpec(), w, 0.262, 63), name=b) for b, w in zip("grz", (1.4, 1.2, 1.1), strict=True)
     ]
     fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(tmp_path / "psf.fits")
     psf, scene = PsfSpec(kind="image", file=str(tmp_path / "psf.fits")), bench_scene().part(57, 61)
-    assert errors(render(scene, psf, backend="torch").images, render(scene, psf).images)[0].max() < SAME
+    assert errors(render(scene, psf, backend="torch", device=device).images, render(scene, psf).images)[0].max() < SAME
 
 
-def test_its_stated_accuracy_holds_against_a_converged_truth() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_its_stated_accuracy_holds_against_a_converged_truth(device: str) -> None:
     scene = bench_scene().part(48, 72)
     truth = render(scene, accuracy=TRUTH).images
-    relative, _ = errors(render(scene, backend="torch").images, truth)
+    relative, _ = errors(render(scene, backend="torch", device=device).images, truth)
     assert relative.max() < 1e-2
-    assert errors(render(scene, accuracy=TIGHT, backend="torch").images, truth)[1].max() < 1e-3
+    assert errors(render(scene, accuracy=TIGHT, backend="torch", device=device).images, truth)[1].max() < 1e-3
     coarse = errors(render(scene, accuracy=Accuracy(0, 2.0), backend="torch").images, truth)[0]
     assert np.median(coarse) > 5 * np.median(relative)  # the measure can tell
 
 
-def test_a_row_does_not_depend_on_its_neighbours_and_a_repeat_is_the_same_bytes() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_row_does_not_depend_on_its_neighbours_and_a_repeat_is_the_same_bytes(device: str) -> None:
     scene = mixed()
-    batch = render(scene, backend="torch").images
-    assert render(scene, backend="torch").images.tobytes() == batch.tobytes()
+    batch = render(scene, backend="torch", device=device).images
+    assert render(scene, backend="torch", device=device).images.tobytes() == batch.tobytes()
     for i in (0, 2, 3, 4):
-        alone = render(scene.part(i, i + 1), backend="torch").images
+        alone = render(scene.part(i, i + 1), backend="torch", device=device).images
         assert errors(alone, batch[i : i + 1])[1].max() < 3e-7
     backwards = [np.empty(0)] * 7
     for chunk in (1, 3):
         for rows, images, _ in render_batched(
-            scene, [6, 5, 4, 3, 2, 1, 0], PsfSpec(), 101, grid_side(101), 0.262, 4, 0.6, "cpu", chunk
+            scene, [6, 5, 4, 3, 2, 1, 0], PsfSpec(), 101, grid_side(101), 0.262, 4, 0.6, device, chunk
         ):
-            for i, image in zip(rows, images.numpy(), strict=True):
+            for i, image in zip(rows, images.cpu().numpy(), strict=True):
                 backwards[i] = image
         assert errors(np.stack(backwards), batch[:7])[1].max() < 3e-7
+
+
+def test_where_memory_is_not_enough_fewer_are_rendered_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, deposit, seen = bench_scene().part(60, 67), batched._deposit, []
+    want = render(scene, backend="torch").images
+
+    def small(batch: tensors.Batch, *rest: object) -> torch.Tensor:
+        seen.append(batch.lens.shape[1])
+        if seen[-1] > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return deposit(batch, *rest)
+
+    monkeypatch.setattr(batched, "_deposit", small)
+    assert errors(render(scene, backend="torch").images, want)[1].max() < 3e-7
+    assert seen == [7, 3, 3, 1]
+    monkeypatch.setattr(batched, "_deposit", lambda *_: small(tensors.batch_of(scene, list(range(7)), "cpu")))
+    with pytest.raises(torch.OutOfMemoryError):
+        render(scene.part(0, 1), backend="torch")
 
 
 @pytest.mark.parametrize("h", [0.262, 0.0655])

@@ -10,6 +10,8 @@ conventions once scored a network on inputs it had never seen.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -44,7 +46,7 @@ def annulus_pixels(spec: NormalisationSpec, height: int, width: int) -> npt.NDAr
 
 
 def background(
-    images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None = None
+    images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None = None, *, threads: int = 1
 ) -> tuple[F32, F32, npt.NDArray[np.int64]]:
     """Median, raw MAD and number of valid pixels of the background annulus.
 
@@ -52,6 +54,7 @@ def background(
     ----------
     images : (n, bands, h, w), nanomaggies per pixel.
     valid : the same shape; non-finite pixels are invalid in any case.
+    threads : the result does not depend on it.
 
     Returns
     -------
@@ -64,8 +67,8 @@ def background(
     median = np.empty((n, bands), np.float32)
     mad = np.empty((n, bands), np.float32)
     count = np.full((n, bands), annulus.size, np.int64)
-    for start in range(0, n, _BLOCK):
-        part = slice(start, min(start + _BLOCK, n))
+
+    def measure(part: slice) -> None:
         ring = pixels[part].reshape(-1, height * width).take(annulus, axis=1)
         good = np.isfinite(ring)
         if mask is not None:
@@ -78,15 +81,17 @@ def background(
             middle[whole], spread[whole] = m, _median(np.abs(complete - m[:, None]))
         for row in np.flatnonzero(~whole):
             few = ring[row][good[row]][None]
-            count.reshape(-1)[start * bands + row] = few.size
+            count.reshape(-1)[part.start * bands + row] = few.size
             if few.size >= spec.min_pixels:
                 m = _median(few)
                 middle[row], spread[row] = m[0], _median(np.abs(few - m[:, None]))[0]
         median[part], mad[part] = middle.reshape(-1, bands), spread.reshape(-1, bands)
+
+    _each_block(n, measure, threads)
     return median, mad, count
 
 
-def normalise(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None = None) -> F32:
+def normalise(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None = None, *, threads: int = 1) -> F32:
     """``clip((image - median) / MAD)`` per stamp and band (``clip asinh(. / clip)`` for the other kind); invalid pixels become 0.
 
     Parameters
@@ -94,6 +99,7 @@ def normalise(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None
     images : (n, bands, h, w), nanomaggies per pixel, bands in the order of ``spec.bands``. Not changed.
     spec : the specification; the annulus follows the shape of the stamps.
     valid : boolean, the shape of ``images`` (``invvar > 0``); non-finite pixels are invalid in any case.
+    threads : of which each does some stamps; the result does not depend on it.
 
     Returns
     -------
@@ -105,7 +111,7 @@ def normalise(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None
         rejects such stamps, so one that reaches this point did not come through it.
     """
     pixels, mask = _checked(images, spec, valid)
-    median, mad, count = background(pixels, spec, mask)
+    median, mad, count = background(pixels, spec, mask, threads=threads)
     wrong = np.argwhere(~(np.isfinite(mad) & (mad > 0)))
     if len(wrong):
         row, band = (int(i) for i in wrong[0])
@@ -115,8 +121,8 @@ def normalise(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None
             row=row,
         )
     out = np.empty(pixels.shape, np.float32)
-    for start in range(0, len(pixels), _BLOCK):
-        part = slice(start, start + _BLOCK)
+
+    def write(part: slice) -> None:
         block, source = out[part], pixels[part]
         with np.errstate(invalid="ignore", over="ignore"):
             np.subtract(source, median[part, :, None, None], out=block)
@@ -132,7 +138,20 @@ def normalise(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None
             block[~np.isfinite(source)] = 0.0
         if mask is not None:
             block[~mask[part]] = 0.0
+
+    _each_block(len(pixels), write, threads)
     return out
+
+
+def _each_block(n: int, work: Callable[[slice], None], threads: int) -> None:
+    """``work`` on every block of ``n`` stamps, by ``threads`` threads."""
+    blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
+    if threads <= 1 or len(blocks) < 2:
+        for block in blocks:
+            work(block)
+        return
+    with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
+        list(pool.map(work, blocks))
 
 
 def _checked(images: npt.ArrayLike, spec: NormalisationSpec, valid: Mask | None) -> tuple[F32, Mask | None]:

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+import torch
 
 from lens_assets.science.cutouts.normalise import NormalisationSpec
 from lens_assets.science.detectors.dataset import StampSource
@@ -48,7 +49,7 @@ class EnsembleScorer(Scorer):
     ----------
     members : the networks, in the order of the rule.
     rule : from the members' logits (n, members) to one.
-    precision, drift, max_drift, batch : as for one network; ``drift`` is that of the combined logit.
+    precision, drift, max_drift, batch, device : as for one network; ``drift`` is that of the combined logit.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class EnsembleScorer(Scorer):
         drift: float | None = None,
         max_drift: float = 0.1,
         batch: int = 64,
+        device: str | torch.device | None = None,
     ) -> None:
         small = drift is not None and drift <= max_drift
         if precision == "bf16" and not small:
@@ -76,11 +78,11 @@ class EnsembleScorer(Scorer):
         self._members = [
             Scorer(
                 m.net, m.normalisation, m.input_size, key=m.key, precision="bf16" if fast else "fp32",
-                drift=0.0 if fast else None, batch=batch,
+                drift=0.0 if fast else None, batch=batch, device=device,
             )
             for m in members
         ]  # fmt: skip
-        self.device = self._members[0].device
+        self.device, self.threads = self._members[0].device, self._members[0].threads
 
     @property
     def n_features(self) -> int:
@@ -103,7 +105,7 @@ class EnsembleScorer(Scorer):
         def common() -> Iterator[tuple[F32, ...]]:
             for batch in batches:
                 waiting.append(batch[2] if len(batch) == 3 else None)
-                yield tuple(prepared(batch[0], batch[1], spec) for spec in self.normalisations)
+                yield tuple(prepared(batch[0], batch[1], spec, self.threads) for spec in self.normalisations)
 
         copies = itertools.tee(common(), len(self._members))  # holds what one member has read and another has not
         runs = [

@@ -37,6 +37,7 @@ from lens_assets.science.detectors.recipes import Recipe
 from lens_assets.science.detectors.rows import rows_of
 from lens_assets.science.detectors.score import best_device, bf16_supported, measure_drift
 from lens_assets.science.detectors.settings import Settings
+from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
 
 
@@ -90,7 +91,8 @@ def train(
 
     Raises
     ------
-    BadInput : sample or stamps that cannot be used. ``FloatingPointError`` : a loss that is not finite.
+    BadInput : sample or stamps that cannot be used, or more GPUs asked for than there
+        are. ``FloatingPointError`` : a loss that is not finite.
     """
     settings = settings or Settings()
     if epochs is not None:
@@ -107,6 +109,11 @@ def train(
 
 def _train(recipe: Recipe, data: Data, workdir: Path, settings: Settings, heard: Heard, threads: int) -> TrainResult:
     cuda = best_device().type == "cuda"
+    if cuda and settings.devices > torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise BadInput(
+            f"{settings.devices} GPUs are asked for and there {'is' if there == 1 else 'are'} {there}", column="devices"
+        )
     fast = recipe.precision == "bf16" or (recipe.precision == "auto" and bf16_supported())
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if fast else "32-true"
     net = build_network(recipe.network, seed=recipe.seed, prior_logit=start_logit(data.rows, recipe))

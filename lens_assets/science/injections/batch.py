@@ -156,8 +156,8 @@ def inject(
 ) -> Iterator[Chunk]:
     """Render rows of a batch onto their hosts, ``settings.chunk`` at a time, in the order of the rows.
 
-    The same row gives the same bytes whatever surrounds it. ``variant`` is needed only when it is not a shipped one,
-    ``galaxies`` only for rows of the family ``real``.
+    The same row gives the same bytes whatever surrounds it (to rounding with ``settings.backend = "torch"``).
+    ``variant`` is needed only when it is not a shipped one, ``galaxies`` only for rows of the family ``real``.
     """
     if rows.height == 0:
         return
@@ -171,7 +171,10 @@ def _inject_chunk(
 ) -> Chunk:
     hosts, where = np.unique(part["galaxy_id"].to_numpy(), return_inverse=True)
     images, invvar = stamps.images(hosts.tolist()), stamps.invvar(hosts.tolist())
-    arcs = render(scene_of(part, galaxies), variant.psf, size=images.shape[-1], threads=settings.threads)
+    arcs = render(
+        scene_of(part, galaxies), variant.psf, size=images.shape[-1], threads=settings.threads, backend=settings.backend,
+        device=_device(settings),
+    )  # fmt: skip
     if variant.noise == "measured":
         gain = measure_gain(images, invvar)[where]
     else:
@@ -187,6 +190,14 @@ def _inject_chunk(
     with ThreadPoolExecutor(settings.threads) as pool:
         list(pool.map(put, range(part.height)))
     return Chunk(part, part["injection_id"].to_list(), out, weight, arcs, gain, invvar[where])
+
+
+def _device(settings: Settings) -> str:
+    if settings.backend == "adaptive":
+        return "cpu"
+    from lens_assets.science.detectors.score import best_device
+
+    return str(best_device())
 
 
 def one(

@@ -31,9 +31,12 @@ from lens_assets.science.injections.tensors import Batch, batch_of, bounds, brig
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Tensor = torch.Tensor
-MEMORY = 3 << 25
-"""Bytes that one injection of one component may need at the tightest setting, generously; more components need no more:
-they are worked on one after another."""
+ROUGH = 3 << 23
+"""Bytes that one injection may need at a tolerance of ``LOOSE`` or more, twice what the benchmark's need (10.8 MiB each on an
+H200); more components need no more, they are worked on one after another. Where it is not enough, fewer are taken at a time."""
+FINE = 3 << 25
+"""The same for smaller tolerances."""
+LOOSE = 0.1
 CPU_CHUNK = 16
 """Injections at a time on a CPU, where larger lists fall out of the caches."""
 
@@ -74,23 +77,32 @@ def render_batched(
     """Rows of extended sources, in chunks: (rows, images (n, 3, size, size) float64, magnifications (n,)) on ``device``.
 
     ``side`` is that of the Fourier grid. Rows are taken in the order of kind of lens and number of components, so that a
-    chunk is alike; ``chunk`` is how many at a time (a quarter of the device's free memory, or ``CPU_CHUNK``).
+    chunk is alike; ``chunk`` is how many at a time (a quarter of the device's free memory, or ``CPU_CHUNK``). A GPU is busy
+    from about a thousand on: below, the time is that of launching some four thousand kernels a chunk. Where the memory of the
+    device is not enough, half as many are tried.
     """
     count = np.diff(scene.offsets)
     isothermal = (scene.lens[:, 8] == 2.0) | (scene.lens[:, 5] == 0.0)
     order = sorted(rows, key=lambda i: (not isothermal[i], count[i], i))
     if chunk is None:
-        free = torch.cuda.mem_get_info(device)[0] // 4 if torch.device(device).type == "cuda" else CPU_CHUNK * MEMORY
-        chunk = max(1, int(free) // MEMORY)
+        chunk = CPU_CHUNK
+        if torch.device(device).type == "cuda":
+            chunk = max(1, int(torch.cuda.mem_get_info(device)[0]) // 4 // (ROUGH if tolerance >= LOOSE else FINE))
     table, first = window(levels)
     frame = _Frame(size, scale, levels, tolerance, torch.tensor(table, device=device), first)
     start = 0
     while start < len(order):
         part = [i for i in order[start : start + chunk] if isothermal[i] == isothermal[order[start]]]
+        try:
+            grid = _deposit(batch_of(scene, part, device), frame, side)
+            flux, fwhm = (torch.tensor(a[part], device=device) for a in (scene.flux, scene.fwhm))
+            images, mu = _convolve(grid, flux, fwhm, psf, size, scale)
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                raise
+            chunk = len(part) // 2
+            continue
         start += len(part)
-        grid = _deposit(batch_of(scene, part, device), frame, side)
-        flux, fwhm = (torch.tensor(a[part], device=device) for a in (scene.flux, scene.fwhm))
-        images, mu = _convolve(grid, flux, fwhm, psf, size, scale)
         yield part, images, mu
 
 

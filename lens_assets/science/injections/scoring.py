@@ -6,14 +6,12 @@ What does not belong here: the physics (``render``), the network (``detectors.sc
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
 
+from lens_assets.science.ahead import ahead
 from lens_assets.science.columns.injections import INJECTION_BATCH
 from lens_assets.science.columns.scoring import INJECTION_GATES, INJECTION_SCORES
 from lens_assets.science.completeness.detectability import GateSettings, gate_statistic
@@ -51,51 +49,6 @@ def measure(
         return pl.DataFrame(schema={c.name: c.dtype for c in INJECTION_BATCH.columns}), gates
     whole = plan.join(pl.concat(truth), on="injection_id", how="left")
     return INJECTION_BATCH.conform(whole), INJECTION_GATES.conform(gates)
-
-
-T = TypeVar("T")
-
-
-def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """The same items in the same order, made by a thread of their own up to ``depth`` before they are asked for.
-
-    Rendering and the network both leave the interpreter's lock, so that one works while the other does. An exception of
-    the maker is raised here, in its place; a consumer that stops early stops the maker.
-    """
-    ready: queue.Queue[tuple[bool, object]] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def put(entry: tuple[bool, object]) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(entry, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def make() -> None:
-        try:
-            for item in items:
-                if not put((True, item)):
-                    return
-            put((False, None))
-        except BaseException as fault:
-            put((False, fault))
-
-    maker = threading.Thread(target=make, name="render ahead", daemon=True)
-    maker.start()
-    try:
-        while True:
-            more, item = ready.get()
-            if not more:
-                if isinstance(item, BaseException):
-                    raise item
-                return
-            yield item  # type: ignore[misc]
-    finally:
-        stopped.set()
-        maker.join()
 
 
 def score_injections(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -65,6 +66,9 @@ class Settings(BaseModel):
     chunk: int = Field(256, ge=1)
     """Injections rendered at a time; results do not depend on it."""
     threads: int = Field(1, ge=1)
+    backend: Literal["adaptive", "torch"] = "adaptive"
+    """``torch``: whole chunks at a time, on the GPU where there is one. The same to rounding (``render``), so a row alone, another
+    chunk or another card is not the same bytes: the choice is part of a batch's identity."""
 
     @model_validator(mode="after")
     def _regular(self) -> Settings:
