@@ -17,16 +17,18 @@ import polars as pl
 import pytest
 
 from lens_assets import lookup
-from lens_assets.chain import STEPS, Progress, partitions_of, run_chain
+from lens_assets.chain import STEPS, ChainFailed, Progress, partitions_of, run_chain
 from lens_assets.cli.mock import write
 from lens_assets.cli.summary import summary
 from lens_assets.definitions import defs
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.injections.cosmos import read_galaxies
 from lens_assets.science.mock.catalogues import late_catalogue
 from lens_assets.science.provenance import CONFIG
 from lens_assets.science.release import lineage, publish
 from lens_assets.science.storage import Artefact, verify
 from lens_assets.science.surveys.layout import tile_of_file
+from lens_assets_tests.injections.test_injections_galaxies import REAL, write_catalogue
 
 pytestmark = [pytest.mark.timeout(1500)]
 SEED = 20261123
@@ -59,6 +61,13 @@ class Home:
     instance: dg.DagsterInstance
     first: list[Progress]
     heard: list[str]
+
+    def judge(self, variant: str) -> None:
+        """Batches and report of one more variant."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            only = ("injection_batch", "realism")
+            list(run_chain(defs, self.workspace, self.instance, only=only, variants=(variant,)))
 
     def again(self, only: tuple[str, ...] | None = None) -> dict[str, bool]:
         """Run the chain again; ``reused`` of every materialisation by asset[partition]."""
@@ -286,3 +295,26 @@ def _settle(path: Path) -> None:
     """Make a file look as old as one that has been there for a minute."""
     moment = time.time() - 60
     os.utime(path, (moment, moment))
+
+
+def test_real_galaxies_are_judged_through_dagster_with_the_number_of_sources_they_are(
+    home: Home, tmp_path: Path
+) -> None:
+    """The row of real sources: by configuration alone, on a catalogue in GalSim's layout (and on the user's sample, if there)."""
+    (tmp_path / "synthetic").mkdir()
+    catalogues = {"synthetic": write_catalogue(tmp_path / "synthetic")} | ({"sample": REAL} if REAL.is_file() else {})
+    with pytest.raises(ChainFailed, match="LENS_ASSETS_GALAXIES"):
+        home.judge("real-population")
+    for name, catalogue in catalogues.items():
+        with environment(LENS_ASSETS_GALAXIES=str(catalogue)):
+            usable = len(read_galaxies(catalogue, home.workspace.profile().injections.galaxies).ids)
+            home.judge("real-population")
+        made = home.workspace.store().get("realism", "tiny-s1+real-population")
+        found = made.json("report")["facts"]["sources"]
+        assert 1 <= found["distinct"] <= usable, name
+        assert found["effective"] <= found["distinct"] + 1e-6
+        assert any("distinct real galaxies" in reason for reason in made.facts["reasons"])
+        assert "distinct real galaxies as sources" in (made.folder / "realism.html").read_text()
+        batch = home.workspace.store().get("injection_batch", "1.00+real-population").read()
+        assert set(batch["family"]) == {"real"}
+        assert batch["source_id"].n_unique() <= usable
