@@ -87,8 +87,8 @@ def test_catalogue():
         "seconds_proof",
         "seconds_rest",
         "spread_cpu",
-        "ratio_same_steps",
-        "spread_same_steps_cpu",
+        "ratio_pool",
+        "spread_pool_cpu",
         "dr10_assumes",
         *ratios,
     )

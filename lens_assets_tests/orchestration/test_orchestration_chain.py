@@ -28,7 +28,7 @@ from lens_assets.science.provenance import CONFIG
 from lens_assets.science.release import lineage, publish
 from lens_assets.science.storage import Artefact, verify
 from lens_assets.science.surveys.layout import tile_of_file
-from lens_assets_tests.injections.test_injections_galaxies import REAL, write_catalogue
+from lens_assets_tests.injections.test_injections_galaxies import write_catalogue
 
 pytestmark = [pytest.mark.timeout(1500)]
 SEED = 20261123
@@ -300,21 +300,19 @@ def _settle(path: Path) -> None:
 def test_real_galaxies_are_judged_through_dagster_with_the_number_of_sources_they_are(
     home: Home, tmp_path: Path
 ) -> None:
-    """The row of real sources: by configuration alone, on a catalogue in GalSim's layout (and on the user's sample, if there)."""
-    (tmp_path / "synthetic").mkdir()
-    catalogues = {"synthetic": write_catalogue(tmp_path / "synthetic")} | ({"sample": REAL} if REAL.is_file() else {})
+    """The row of real sources: by configuration alone, on a catalogue in GalSim's layout."""
     with pytest.raises(ChainFailed, match="LENS_ASSETS_GALAXIES"):
         home.judge("real-population")
-    for name, catalogue in catalogues.items():
-        with environment(LENS_ASSETS_GALAXIES=str(catalogue)):
-            usable = len(read_galaxies(catalogue, home.workspace.profile().injections.galaxies).ids)
-            home.judge("real-population")
-        made = home.workspace.store().get("realism", "tiny-s1+real-population")
-        found = made.json("report")["facts"]["sources"]
-        assert 1 <= found["distinct"] <= usable, name
-        assert found["effective"] <= found["distinct"] + 1e-6
-        assert any("distinct real galaxies" in reason for reason in made.facts["reasons"])
-        assert "distinct real galaxies as sources" in (made.folder / "realism.html").read_text()
-        batch = home.workspace.store().get("injection_batch", "1.00+real-population").read()
-        assert set(batch["family"]) == {"real"}
-        assert batch["source_id"].n_unique() <= usable
+    catalogue = write_catalogue(tmp_path)
+    with environment(LENS_ASSETS_GALAXIES=str(catalogue)):
+        usable = len(read_galaxies(catalogue, home.workspace.profile().injections.galaxies).ids)
+        home.judge("real-population")
+    made = home.workspace.store().get("realism", "tiny-s1+real-population")
+    found = made.json("report")["facts"]["sources"]
+    assert 1 <= found["distinct"] <= usable
+    assert found["effective"] <= found["distinct"] + 1e-6
+    assert any("distinct real galaxies" in reason for reason in made.facts["reasons"])
+    assert "distinct real galaxies as sources" in (made.folder / "realism.html").read_text()
+    batch = home.workspace.store().get("injection_batch", "1.00+real-population").read()
+    assert set(batch["family"]) == {"real"}
+    assert batch["source_id"].n_unique() <= usable
