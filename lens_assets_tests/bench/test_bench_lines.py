@@ -257,5 +257,5 @@ def test_the_command_starts_itself_anew_once_with_the_allocator_settings_and_doe
 def test_every_benchmark_of_the_contract_is_registered():
     assert list(command.benches()) == [
         "arcs", "arcs-tight", "scoring", "injection", "stamps-read", "stamps-cut", "catalogue", "spark", "partition",
-        "lookup",
+        "lookup", "arcs-gpu", "scoring-gpu", "injection-gpu", "training-gpu",
     ]  # fmt: skip

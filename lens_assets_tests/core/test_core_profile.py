@@ -44,5 +44,5 @@ def test_a_setting_that_does_not_exist_is_an_error_and_not_ignored(tmp_path):
 
 
 def test_a_profile_that_is_not_there_lists_those_that_are():
-    with pytest.raises(BadInput, match="demo, detectors, paper, tiny"):
+    with pytest.raises(BadInput, match="demo, detectors, paper, realism, tiny"):
         load_profile("survey-of-everything")

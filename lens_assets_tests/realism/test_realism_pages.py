@@ -149,7 +149,7 @@ def entry(name, source, hosts, auc):
             "passed": auc <= 0.7, "n_real": 60, "n_injected": 200}  # fmt: skip
     verdict = "go" if auc <= 0.7 else "no-go"
     variant = Variant(name=name, summary="x", source=source, hosts=hosts)
-    return Entry("net-s1", variant, {"verdict": verdict, "gates": [gate]})
+    return Entry("net-s1", variant, {"verdict": verdict, "gates": [gate], "facts": {}})
 
 
 def test_all_reports_lie_side_by_side_and_in_the_two_by_two():
