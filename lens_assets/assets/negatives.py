@@ -12,7 +12,7 @@ from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
 
 GROUP = "negatives"
-_CODE = ("negatives", "columns/negatives.py")
+_CODE = ("negatives", "sieve.py", "columns/negatives.py")
 
 surroundings = dg.AssetSpec(
     SURROUNDINGS,

@@ -13,7 +13,10 @@ from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
 
 PARTIAL = {"partial": True}
-PROBES = ("detectors/shortcuts.py", "detectors/probes.py", "detectors/measures.py", "splits/shortcut.py", "realism")
+PROBES = (
+    "detectors/shortcuts.py", "detectors/probes.py", "detectors/measures.py", "detectors/crossvalidated.py",
+    "splits/shortcut.py", "realism",
+)  # fmt: skip
 
 
 @dg.asset(

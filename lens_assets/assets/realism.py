@@ -55,7 +55,12 @@ def realism(
     votes = {str(p.relative_to(workspace.votes_folder)): sha256_file(p) for p in vote_files(workspace.votes_folder)}
     identity = {
         "code": code_digest(
-            "realism", *ENGINE, *scoring_code(detector), "completeness/detectability.py", "cutouts/page_parts.py"
+            "realism",
+            *ENGINE,
+            *scoring_code(detector),
+            "detectors/crossvalidated.py",
+            "completeness/detectability.py",
+            "cutouts/page_parts.py",
         ),
         "settings": settings,
         "variant": variant.digest,

@@ -22,7 +22,7 @@ def splits(
     calibration, thresholds, hosting injections, reporting."""
     profile = workspace.profile()
     identity = {
-        "code": code_digest("splits", "negatives", "columns/splits.py"),
+        "code": code_digest("splits", "negatives", "sieve.py", "columns/splits.py"),
         "settings": profile.splits,
         "selection": load_selection(profile.negatives.selection),
     }

@@ -34,9 +34,10 @@ def closure(
 ) -> None:
     """Measure true completeness on thousands of lenses of a sky that no step has seen, and compare with the surface.
 
-    From a finished installation it takes some minutes; what is missing of the chain is made first. Writes `closure.png`,
-    `closure.json` and the tables as Parquet. The asset `closure_experiment` holds the same. A killed run is continued. Another
-    --sky-seed is an independent repetition: its sky and result stand beside the first, the asset holds the last one.
+    From a finished installation it takes some minutes; what is missing of the chain is made first. Writes, of each surface, a
+    figure (`closure-<surface>.png`), the numbers as JSON and the tables as Parquet. The asset `closure_experiment` holds the same.
+    A killed run is continued. Another --sky-seed is an independent repetition: its sky and result stand beside the first, the
+    asset holds the last one.
     """
     root = (home or default_home()).absolute()
     prepare_home(root)

@@ -5,7 +5,7 @@ is the *difference* of two finders on them. McNemar's test (1947, doi:10.1007/BF
 rejects too often then. For K clusters with b_k objects that the first alone found and c_k that the second alone found, d_k =
 b_k - c_k:
 
-``statistic``  the modified Obuchowski test of Yang, Sun & Hardin (2010, doi:10.1002/bimj.201000035): (sum d_k)^2 / sum d_k^2,
+the statistic  (sum d_k)^2 / sum d_k^2 of the modified Obuchowski test (Yang, Sun & Hardin 2010, doi:10.1002/bimj.201000035),
                against chi2 with one degree of freedom where clusters are many (Obuchowski's of 1998, Statistics in Medicine
                17, 1495, is (K - 1) / K of it). Nothing is assumed of the correlation inside a cluster.
 ``sign_flip``  the exact test of the same statistic, and the one that is published: without a difference d_k is as likely as
@@ -31,13 +31,6 @@ def mcnemar(b: npt.ArrayLike, c: npt.ArrayLike) -> F64:
     """Two-sided exact probability of b among b + c at 1/2; 1 where b + c = 0. Takes all objects as independent."""
     b, c = np.asarray(b, np.int64), np.asarray(c, np.int64)
     return np.asarray(np.minimum(1.0, 2 * binom.cdf(np.minimum(b, c), b + c, 0.5)))
-
-
-def statistic(net: npt.ArrayLike) -> float:
-    """The modified Obuchowski statistic of the clusters' d_k; 0 where none differs."""
-    d = np.asarray(net, float)
-    squares = float((d**2).sum())
-    return float(d.sum() ** 2 / squares) if squares else 0.0
 
 
 def sign_flip(net: npt.ArrayLike) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,11 @@ def key_of_id(galaxy_id: str) -> int:
     return int(galaxy_key([release], [brickid], [objid])[0])
 
 
-def sites_of(galaxy_ids: Sequence[str] | npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
-    """Number of the brick of each object, from its id RELEASE-BRICKID-OBJID; an id of another form is a site of its own."""
-    names = [g.rsplit("-", 1)[0] if g.count("-") == 2 else g for g in map(str, galaxy_ids)]
-    return np.unique(np.array(names, str), return_inverse=True)[1].astype(np.int64)
+def site_names(galaxy_ids: Iterable[str]) -> npt.NDArray[np.str_]:
+    """(n,) brick of each object, from its id RELEASE-BRICKID-OBJID; an id of another form is a site of its own."""
+    return np.array([g.rsplit("-", 1)[0] if g.count("-") == 2 else g for g in map(str, galaxy_ids)], str)
+
+
+def sites_of(galaxy_ids: Iterable[str]) -> npt.NDArray[np.int64]:
+    """(n,) number of the brick of each object: of its :func:`site_names`, in their order."""
+    return np.unique(site_names(galaxy_ids), return_inverse=True)[1].astype(np.int64)

@@ -1,5 +1,11 @@
 """Synthetic stamps for tests of detectors: noise, a bulge, and half a ring round the lenses. Not a mock of the sky."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 
@@ -64,3 +70,36 @@ def make_sample(n=480, lens_every=4):
 def lenses_of(sample):
     """The ids of the lenses."""
     return sample.filter(pl.col("label") == 1)["galaxy_id"].to_list()
+
+
+CHILD = """
+import importlib.util, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("detectors_rings", sys.argv[1])
+rings = importlib.util.module_from_spec(spec); spec.loader.exec_module(rings)
+from lens_assets.science.detectors.recipes import Recipe
+from lens_assets.science.detectors.settings import Settings
+from lens_assets.science.detectors.train import train
+sample = rings.make_sample()
+train(Recipe.model_validate_json(sys.argv[2]), sample, rings.Rings(rings.lenses_of(sample)), Path(sys.argv[3]),
+      settings=Settings.model_validate_json(sys.argv[4]), progress=lambda row: print("epoch", row["epoch"], flush=True))
+"""
+
+
+def train_until_killed(recipe, folder, settings, after):
+    """Train in a process of its own and kill it (-9) when it tells of epoch ``after``; the lines it had told."""
+    command = [sys.executable, "-W", "ignore", "-c", CHILD, __file__]
+    with subprocess.Popen(
+        [*command, recipe.model_dump_json(), str(folder), settings.model_dump_json()],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as killed:
+        lines = []
+        for line in killed.stdout:
+            lines.append(line.strip())
+            if line.startswith(f"epoch {after}"):
+                killed.send_signal(signal.SIGKILL)
+                break
+    assert killed.returncode == -signal.SIGKILL
+    return lines

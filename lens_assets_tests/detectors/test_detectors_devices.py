@@ -1,14 +1,9 @@
 """Training on several devices: the same steps as on one, and one network."""
 
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from detectors_rings import train_until_killed
 from sklearn.metrics import roc_auc_score
 
 from lens_assets.science.detectors.dataset import Epoch, Normalised
@@ -146,39 +141,13 @@ def test_two_processes_make_the_gradient_steps_of_one(sample, stamps, settings, 
     torch.testing.assert_close(two.weights["head.weight"], one.weights["head.weight"], rtol=1e-4, atol=1e-6)
 
 
-CHILD = """
-import importlib.util, sys
-from pathlib import Path
-spec = importlib.util.spec_from_file_location("detectors_rings", sys.argv[1])
-rings = importlib.util.module_from_spec(spec); spec.loader.exec_module(rings)
-from lens_assets.science.detectors.recipes import Recipe
-from lens_assets.science.detectors.settings import Settings
-from lens_assets.science.detectors.train import train
-sample = rings.make_sample()
-train(Recipe.model_validate_json(sys.argv[2]), sample, rings.Rings(rings.lenses_of(sample)), Path(sys.argv[3]),
-      settings=Settings(threads=1, score_batch=16, draws=200, devices=2),
-      progress=lambda row: print("epoch", row["epoch"], flush=True))
-"""
-
-
 @pytest.mark.slow
 def test_a_training_of_two_processes_that_was_killed_is_continued(sample, stamps, settings, tmp_path):
     plain = parse_detector("dinov2-s1").model_dump()
     schedule = plain["schedule"] | {"epochs": 10, "batch_size": 40, "lr": 0.01, "warmup_epochs": 0.0, "patience": None}
     recipe = Recipe.model_validate(plain | {"input_size": 33, "network": ENCODER, "schedule": schedule})
-    command = [sys.executable, "-W", "ignore", "-c", CHILD, str(Path(__file__).with_name("rings.py"))]
-    with subprocess.Popen(
-        [*command, recipe.model_dump_json(), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as killed:
-        for line in killed.stdout:
-            if line.startswith("epoch 1"):
-                killed.send_signal(signal.SIGKILL)
-                break
-    assert killed.returncode == -signal.SIGKILL
     two = settings.model_copy(update={"devices": 2})
+    train_until_killed(recipe, tmp_path, two, 1)
     told = []
     again = train(recipe, sample, stamps, tmp_path, settings=two, progress=lambda row: told.append(row["epoch"]))
     resumed = again.facts["resumed_after_epoch"]

@@ -1,16 +1,10 @@
 """Training: what it learns from, what it must not see, and that a kill changes nothing."""
 
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from detectors_rings import Rings, lenses_of
+from detectors_rings import Rings, lenses_of, train_until_killed
 
 from lens_assets.assets.detectors import told
 from lens_assets.science.detectors import checkpoint, loop
@@ -20,41 +14,13 @@ from lens_assets.science.detectors.score import bf16_supported
 from lens_assets.science.detectors.train import train
 from lens_assets.science.errors import BadInput
 
-CHILD = """
-import importlib.util, sys
-from pathlib import Path
-spec = importlib.util.spec_from_file_location("detectors_rings", sys.argv[1])
-rings = importlib.util.module_from_spec(spec); spec.loader.exec_module(rings)
-from lens_assets.science.detectors.recipes import Recipe
-from lens_assets.science.detectors.settings import Settings
-from lens_assets.science.detectors.train import train
-def progress(row):
-    print("epoch", row["epoch"], flush=True)
-sample = rings.make_sample()
-settings = Settings(threads=1, score_batch=16, draws=200, cache_bytes=0)  # stamps are made again: a slow epoch
-train(Recipe.model_validate_json(sys.argv[2]), sample, rings.Rings(rings.lenses_of(sample)), Path(sys.argv[3]),
-      settings=settings, progress=progress)
-"""
-
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_training_killed_in_the_middle_and_continued_ends_in_the_same_bytes(
     trained, recipe, sample, stamps, settings, tmp_path, after
 ):
-    command = [sys.executable, "-W", "ignore", "-c", CHILD, str(Path(__file__).with_name("rings.py"))]
-    with subprocess.Popen(
-        [*command, recipe.model_dump_json(), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as killed:
-        lines = []
-        for line in killed.stdout:
-            lines.append(line.strip())
-            if line.startswith(f"epoch {after}"):
-                killed.send_signal(signal.SIGKILL)
-                break
-    assert killed.returncode == -signal.SIGKILL
+    slow = settings.model_copy(update={"cache_bytes": 0})  # stamps are made again in every epoch
+    lines = train_until_killed(recipe, tmp_path, slow, after)
     assert lines[-1] == f"epoch {after}"
     epochs = []
     again = train(recipe, sample, stamps, tmp_path, settings=settings, progress=lambda row: epochs.append(row["epoch"]))

@@ -76,9 +76,9 @@ def fresh_like_own(
     facts: dict[str, Any] = {"strata_short": short}
     if by_light:
         rows = fresh.join(galaxies.select("galaxy_id", "sersic"), on="galaxy_id", how="left", maintain_order="left")
-        cores = [core_properties(stamps.images(f["galaxy_id"].to_list())) for f in (rows,)]
-        cores.append(core_properties(instrument.stamps.images(own["galaxy_id"].to_list())))
-        match = like_lenses(rows, cores[0], own, cores[1], CalibrationSettings(seed=seed))
+        cores = core_properties(stamps.images(rows["galaxy_id"].to_list()))
+        own_cores = core_properties(instrument.stamps.images(own["galaxy_id"].to_list()))
+        match = like_lenses(rows, cores, own, own_cores, CalibrationSettings(seed=seed))
         fresh = fresh.filter(pl.Series(match.keep))
         facts["difference"] = {k: round(v["difference_after"], 3) for k, v in match.balance["properties"].items()}
     return fresh, {"chosen": fresh.height, **facts}

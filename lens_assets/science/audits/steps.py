@@ -20,7 +20,7 @@ from scipy.stats import norm, t
 
 from lens_assets.science.audits.settings import ClosureSettings
 from lens_assets.science.completeness.grid import Grid
-from lens_assets.science.hashing import digest, generator
+from lens_assets.science.hashing import digest, generator, site_names
 
 F64 = npt.NDArray[np.float64]
 SKY = "the sky"
@@ -140,8 +140,7 @@ def _by_brick(
 ) -> tuple[int, F64]:
     """Bricks of galaxies ``ids`` (RELEASE-BRICKID-OBJID), and draws of the weighted mean over cells ``at`` with every brick
     weighted by its own draws."""
-    brick = ids.str.extract(r"^(.*-.*)-[^-]*$").fill_null(ids)
-    names, site = np.unique(brick.to_numpy().astype(str), return_inverse=True)
+    names, site = np.unique(site_names(ids), return_inverse=True)
     n, k = np.zeros((names.size, w.size)), np.zeros((names.size, w.size))
     np.add.at(n, (site, at), 1)
     np.add.at(k, (site, at), found)

@@ -17,7 +17,7 @@ ratio of classes, not to a survey's, and must never be quoted as the latter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +103,7 @@ def evaluate(scores: pl.DataFrame, settings: Settings | None = None) -> Evaluati
     if fault.any():
         raise BadInput("a score is not finite", column="logit", row=int(fault.arg_true()[0]))
     on = scores.filter((pl.col("role") == "threshold") & (pl.col("label") == 0))
-    negatives = Negatives(on["score"].to_numpy().astype(float), sites_of(on["galaxy_id"].to_list()))
+    negatives = measures.Negatives(on["score"].to_numpy().astype(float), sites_of(on["galaxy_id"].to_list()))
     thresholds = thresholds_of(negatives.score, settings, negatives.brick)
     calibrate = scores.filter(pl.col("role") == "calibrate")
     reference = calibration.log_odds(scores.filter(pl.col("role") == "train")["label"].to_numpy())
@@ -121,21 +121,6 @@ def evaluate(scores: pl.DataFrame, settings: Settings | None = None) -> Evaluati
     metrics = pl.DataFrame(rows, schema=METRICS).sort(_METRIC_KEY)
     drawn = pl.DataFrame(curves, schema=CURVES).sort(["set", "curve", "series", "point"])
     return Evaluation(metrics, thresholds, drawn, fitted)
-
-
-class Negatives(NamedTuple):
-    """Negatives that set thresholds: (n,) scores, and the number of each one's brick."""
-
-    score: F64
-    brick: npt.NDArray[np.int64]
-
-    def resampled(self, rng: np.random.Generator) -> F64:
-        """Scores of as many bricks, drawn with replacement (of as many rows where there is one brick)."""
-        order = np.argsort(self.brick, kind="stable")
-        parts = np.split(self.score[order], np.cumsum(np.bincount(self.brick))[:-1])
-        if len(parts) < 2:
-            return rng.choice(self.score, len(self.score))
-        return np.concatenate([parts[i] for i in rng.integers(0, len(parts), len(parts))])
 
 
 def thresholds_of(negatives: npt.ArrayLike, settings: Settings, bricks: npt.ArrayLike | None = None) -> pl.DataFrame:
@@ -186,7 +171,7 @@ class _Stratum:
         self._identity = ("evaluate", settings.seed, name, axis, stratum)
 
     def rows(
-        self, thresholds: pl.DataFrame, negatives: Negatives, fitted: CalibrationMap | None = None
+        self, thresholds: pl.DataFrame, negatives: measures.Negatives, fitted: CalibrationMap | None = None
     ) -> list[dict[str, Any]]:
         fewest = min(self._n_pos, self._n - self._n_pos)
         reason = None
@@ -228,7 +213,9 @@ class _Stratum:
             for i, metric in enumerate(("auc", "average_precision"))
         ]
 
-    def _counts(self, thresholds: pl.DataFrame, negatives: Negatives, weights: list[F64]) -> list[dict[str, Any]]:
+    def _counts(
+        self, thresholds: pl.DataFrame, negatives: measures.Negatives, weights: list[F64]
+    ) -> list[dict[str, Any]]:
         out = []
         for point in thresholds.iter_rows(named=True):
             name, cut = point["name"], point["threshold"]
@@ -268,7 +255,7 @@ class _Stratum:
             "precision", good.sum() / all_.sum(), threshold_name=name, bounds=bounds, interval="class-bootstrap"
         )
 
-    def _recall_with_threshold(self, point: dict[str, Any], negatives: Negatives) -> dict[str, Any]:
+    def _recall_with_threshold(self, point: dict[str, Any], negatives: measures.Negatives) -> dict[str, Any]:
         rng = generator(*self._identity, point["name"])
         lenses = np.sort(self._score[self._label])
         drawn = np.empty(self._settings.draws)

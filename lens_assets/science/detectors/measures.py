@@ -7,12 +7,11 @@ business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, norm, rankdata, t
+from scipy.stats import binom, norm, t
 
 from lens_assets.science.errors import BadInput
 
@@ -121,45 +120,6 @@ def percentiles(values: npt.ArrayLike) -> tuple[float | None, float | None, floa
     return lo68, hi68, lo95, hi95
 
 
-@dataclass(frozen=True)
-class CrossValidated:
-    """A cross-validated AUC with its group bootstrap and its permutation null; ``p_value`` is one-sided."""
-
-    auc: float
-    lo68: float
-    hi68: float
-    lo95: float
-    hi95: float
-    null_mean: float
-    null_hi95: float
-    p_value: float
-
-
-def fold_auc(score: F64, label: npt.NDArray[np.bool_], fold: npt.NDArray[np.int64]) -> float:
-    """Mean over folds of the AUC (ties half) within each, weighted by its pairs of rows; nan where none has both classes.
-
-    Scores of different fits are not on one scale: pooling them would bias the AUC.
-    """
-    top = weight = 0.0
-    for k in np.unique(fold):
-        here = fold == k
-        y = label[here]
-        m, n = int(y.sum()), int((~y).sum())
-        if m and n:
-            top += float(rankdata(score[here])[y].sum()) - m * (m + 1) / 2
-            weight += m * n
-    return top / weight if weight else float("nan")
-
-
-def against_null(value: float, null: npt.ArrayLike) -> tuple[float, float, float]:
-    """``null_mean``, ``null_hi95`` and ``p_value`` of a value among those of permuted labels; nan where there are none."""
-    v = np.asarray(null, float)
-    v = v[np.isfinite(v)]
-    if not len(v):
-        return (float("nan"),) * 3
-    return float(v.mean()), float(np.quantile(v, 0.95)), float((1 + (v >= value).sum()) / (1 + len(v)))
-
-
 class Bins(NamedTuple):
     """Calibration bins of equal counts: mean probability, fraction of positives, weight of each, and their edges."""
 
@@ -237,6 +197,21 @@ def balanced(logit: F64, label: npt.NDArray[np.bool_]) -> tuple[F64, F64]:
 def expit(x: F64) -> F64:
     """``1 / (1 + exp(-x))`` without overflow."""
     return np.exp(-np.logaddexp(0.0, -x))
+
+
+class Negatives(NamedTuple):
+    """Negatives that set thresholds: (n,) scores, and the number of each one's brick."""
+
+    score: F64
+    brick: npt.NDArray[np.int64]
+
+    def resampled(self, rng: np.random.Generator) -> F64:
+        """Scores of as many bricks, drawn with replacement (of as many rows where there is one brick)."""
+        order = np.argsort(self.brick, kind="stable")
+        parts = np.split(self.score[order], np.cumsum(np.bincount(self.brick))[:-1])
+        if len(parts) < 2:
+            return rng.choice(self.score, len(self.score))
+        return np.concatenate([parts[i] for i in rng.integers(0, len(parts), len(parts))])
 
 
 class RateThreshold(NamedTuple):

@@ -24,7 +24,7 @@ from scipy.spatial.distance import cdist
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
-from lens_assets.science.detectors import measures
+from lens_assets.science.detectors import crossvalidated, measures
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator, seed_of
 
@@ -71,7 +71,7 @@ def region_features(normalised: F32, region: tuple[int, int], structure: bool) -
 
 
 @dataclass(frozen=True)
-class Probed(measures.CrossValidated):
+class Probed(crossvalidated.CrossValidated):
     """The AUC of lenses against non-lenses; ``detail`` says why where it is nan."""
 
     n: int
@@ -126,9 +126,9 @@ def probe(
         z = _kernel_features(f, train, (*identity, k))
         scores[test] = _ridge(z[train], targets[train].astype(float), z[test])
         fold[test] = k
-    value = measures.fold_auc(scores[:, 0], y, fold)
-    null = [measures.fold_auc(scores[:, j], targets[:, j], fold) for j in range(1, targets.shape[1])]
-    mean, high, p = measures.against_null(value, null)
+    value = crossvalidated.fold_auc(scores[:, 0], y, fold)
+    null = [crossvalidated.fold_auc(scores[:, j], targets[:, j], fold) for j in range(1, targets.shape[1])]
+    mean, high, p = crossvalidated.against_null(value, null)
     drawn = _bootstrap(scores[:, 0], y, fold, group, draws, generator("probe-bootstrap", *identity))
     lo68, hi68, lo95, hi95 = (float("nan") if b is None else b for b in measures.percentiles(drawn))
     return Probed(
@@ -138,7 +138,7 @@ def probe(
 
 
 def _bootstrap(score: F64, label: Mask, fold: I64, group: I64, draws: int, rng: np.random.Generator) -> F64:
-    """``measures.fold_auc`` of resampled groups, each class of groups by itself: weights on sorted scores, all draws at once."""
+    """``fold_auc`` of resampled groups, each class of groups by itself: weights on sorted scores, all draws at once."""
     weights = measures.group_bootstrap(label, group, draws, rng)
     top, pairs = np.zeros(draws), np.zeros(draws)
     for k in range(int(fold.max()) + 1):

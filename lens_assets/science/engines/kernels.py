@@ -63,7 +63,7 @@ def _conditions(at: Opened, tile: str) -> Work:
 
 def _sweep_border(at: Opened, tile: str) -> Work:
     sweeps, t = at.store.get("sweeps", tile), at.profile.negatives.n2
-    code = code_digest("negatives/border.py", "negatives/categories.py", "columns/negatives.py")
+    code = code_digest("negatives/border.py", "negatives/categories.py", "sieve.py", "columns/negatives.py")
     identity = {"code": code, "limits": limits(t), **digests(sweeps)}
     return identity, lambda draft: draft.table(border(sweeps.scan().select(NEIGHBOUR).collect(), tile, t))
 
@@ -92,7 +92,7 @@ def _negative_pool(at: Opened, tile: str) -> Work:
         draft.table(lost, "attrition")
         draft.facts.update(beside=[b.partition for b in borders])
 
-    code = code_digest("negatives", "columns/negatives.py", "engines/beside.py")
+    code = code_digest("negatives", "sieve.py", "columns/negatives.py", "engines/beside.py")
     return {"code": code, "settings": settings, "selection": selection, **digests(sweeps, registry, borders)}, make
 
 

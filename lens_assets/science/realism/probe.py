@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from lens_assets.science.detectors.measures import CrossValidated, against_null, fold_auc
+from lens_assets.science.detectors.crossvalidated import CrossValidated, against_null, fold_auc
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator, seed_of
 
