@@ -56,6 +56,11 @@ class Worker(threading.Thread):
         self.cancelled: set[str] = set()
         self.stopping = threading.Event()
         self.trouble: list[str] = []
+        # once, in the thread that makes the worker: another may not go through `os.environ` while pytest notes its test there
+        self.environment = {**os.environ, **environment(url)}
+        self.store = boto3.client(
+            "s3", endpoint_url=url, region_name=REGION, aws_access_key_id="t", aws_secret_access_key="t"
+        )
 
     # --- the books ----------------------------------------------------------------------------------------------
 
@@ -151,7 +156,7 @@ class Worker(threading.Thread):
         folder.mkdir()
         script = folder / Path(entry).name
         bucket, key = _parts(entry)
-        script.write_bytes(self._s3().get_object(Bucket=bucket, Key=key)["Body"].read())
+        script.write_bytes(self.store.get_object(Bucket=bucket, Key=key)["Body"].read())
         if script.name.startswith("plain"):
             command = [sys.executable, str(script), *arguments]
         else:
@@ -159,7 +164,7 @@ class Worker(threading.Thread):
 
             submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
             command = [str(submit), "--master", "local[2]", *_kept(flags), str(script), *arguments]
-        env = {**os.environ, **environment(self.url), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+        env = {**self.environment, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
         with open(folder / "stdout", "wb") as out, open(folder / "stderr", "wb") as err:
             process = subprocess.Popen(command, stdout=out, stderr=err, env=env, start_new_session=True, cwd=folder)
             self.running[job] = process
@@ -167,14 +172,9 @@ class Worker(threading.Thread):
         self.running.pop(job)
         for name in ("stdout", "stderr"):
             bucket, key = _parts(f"{log_uri}/{name}.gz")
-            self._s3().put_object(Bucket=bucket, Key=key, Body=gzip.compress((folder / name).read_bytes()))
+            self.store.put_object(Bucket=bucket, Key=key, Body=gzip.compress((folder / name).read_bytes()))
         self.finished[job] = code
         return code
-
-    def _s3(self) -> Any:
-        return boto3.client(
-            "s3", endpoint_url=self.url, region_name=REGION, aws_access_key_id="t", aws_secret_access_key="t"
-        )
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

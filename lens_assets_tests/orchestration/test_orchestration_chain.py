@@ -222,7 +222,7 @@ def test_an_ensemble_goes_through_the_whole_chain_as_a_network_does(home, tmp_pa
     text = (CONFIG / "profiles" / "tiny.yaml").read_text().replace("[tiny-s1]", "[mean_tiny-e1]")
     (tmp_path / "ensemble.yaml").write_text(text)
     workspace = Workspace(home=home.workspace.home, profile_name=str(tmp_path / "ensemble.yaml"))
-    other = Home(workspace, home.instance, [])
+    other = Home(workspace, home.instance, [], [])
     steps = tuple(name for step in STEPS if step.axis in ("network", "detector", "surface") for name in step.assets)
     reused = other.again(steps)
     assert reused["network[tiny-s1]"] is True
