@@ -58,6 +58,19 @@ def context(instance: dg.DagsterInstance, cursor: str | None = None) -> dg.Senso
     return dg.build_sensor_context(instance=instance, cursor=cursor)
 
 
+def context_by_reference(
+    instance: dg.DagsterInstance, workspace, cursor: str | None = None
+) -> dg.SensorEvaluationContext:
+    """The same, with an instance that the context opens and, when left, closes.
+
+    Left open, its context managers end when the collector finds them, perhaps inside an allocation of ``ContextVar.set``: Python
+    3.11 then drops what was set there and hands out freed memory for it, tests later and elsewhere.
+    """
+    return dg.build_sensor_context(
+        instance_ref=instance.get_ref(), definitions=defs, resources={"workspace": workspace}, cursor=cursor
+    )
+
+
 def apply(result: dg.SensorResult, instance: dg.DagsterInstance) -> None:
     """Do what the daemon does with a result."""
     for request in result.dynamic_partitions_requests:
@@ -426,11 +439,8 @@ def test_each_axis_has_a_running_sensor_and_one_more_renews(workspace, instance_
     assert set(sensors) == {f"{axis}_arrivals" for axis in AXES} | {"renew"}
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
     settled(workspace.catalogue_folder / "one.csv", TEXT)
-    found = sensors["channel_arrivals"].evaluate_tick(
-        dg.build_sensor_context(
-            instance_ref=instance_on_disk.get_ref(), definitions=defs, resources={"workspace": workspace}
-        )
-    )
+    with context_by_reference(instance_on_disk, workspace) as context:
+        found = sensors["channel_arrivals"].evaluate_tick(context)
     assert [request.partition_keys for request in found.dynamic_partitions_requests] == [["one"]]
 
 
@@ -440,12 +450,8 @@ def test_the_daemon_accepts_a_withdrawal_with_its_run_and_its_observation(worksp
         settled(workspace.catalogue_folder / f"{name}.csv", TEXT.replace("A1", name))
     cursor = None
     for _ in range(4):
-        result = sensor.evaluate_tick(
-            dg.build_sensor_context(
-                instance_ref=instance_on_disk.get_ref(), definitions=defs, resources={"workspace": workspace},
-                cursor=cursor,
-            )
-        )  # fmt: skip
+        with context_by_reference(instance_on_disk, workspace, cursor) as context:
+            result = sensor.evaluate_tick(context)
         apply(result, instance_on_disk)
         cursor = result.cursor or cursor
         (workspace.catalogue_folder / "two.csv").unlink(missing_ok=True)
