@@ -116,6 +116,7 @@ def prior_calibration(
         lenses = calibration_lenses(sample, positives.read(), blind, profile.calibration)
         found = calibrate(sample, lenses, stamps, profile.injections, profile.calibration, context.log.info)
         draft.table(PRIOR_CALIBRATION.conform(found.parameters))
+        draft.table(found.draws, "draws")
         draft.table(CALIBRATION_ROUNDS.conform(found.rounds), "rounds")
         draft.table(CALIBRATION_JUDGEMENT.conform(found.judgement), "judgement")
         draft.table(CALIBRATION_LENSES.conform(found.lenses), "lenses")

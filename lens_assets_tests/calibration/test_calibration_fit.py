@@ -12,9 +12,10 @@ from scipy.optimize import approx_fprime
 from scipy.special import ndtr
 from scipy.stats import energy_distance
 
+from lens_assets.science.calibration.bootstrap import bootstrap
 from lens_assets.science.calibration.distance import Sliced
 from lens_assets.science.calibration.fit import ALL, NUISANCES, Problem, begin_at
-from lens_assets.science.calibration.model import BROAD, PARAMETERS, log_density, prior_of, start_of
+from lens_assets.science.calibration.model import BROAD, NAMES, PARAMETERS, log_density, prior_of, start_of
 from lens_assets.science.calibration.observables import Scale
 from lens_assets.science.calibration.settings import Settings
 from lens_assets.science.injections.priors import prior_set
@@ -203,3 +204,20 @@ def test_the_order_of_lenses_changes_nothing_but_rounding() -> None:
     a = problem(real).evaluate(values)
     b = problem(real[::-1]).evaluate(values)
     assert a.objective == pytest.approx(b.objective, rel=1e-9)
+
+
+def test_draws_of_the_fit_lie_round_it_and_not_towards_the_base_set_and_more_draws_keep_the_first() -> None:
+    strong = SMALL.model_copy(update={"strength": 4.0, "bootstrap_draws": 20})  # a pull that shows
+    start = start_of(prior_set("population"))
+    real = lenses(40, np.random.default_rng(8))
+    p = Problem(proposals(1500, np.random.default_rng(3)), [BROAD], real, Scale.of(real), start, strong)
+    at = p.fit(begin_at(start))
+    draws = bootstrap(p, at, real.height, strong)
+    assert np.array_equal(bootstrap(p, at, real.height, strong.model_copy(update={"bootstrap_draws": 2})), draws[:2])
+    pulled = [n for n in NAMES if abs(at.values[n] - start[n]) > 0.15 * PARAMETERS[NAMES.index(n)].scale]
+    assert len(pulled) >= 5
+    off = []
+    for name in pulled:
+        d = draws[:, ALL.index(name)]
+        off.append((np.median(d) - at.values[name]) * np.sign(start[name] - at.values[name]) / d.std())
+    assert abs(np.mean(off)) < 0.35, dict(zip(pulled, off, strict=True))

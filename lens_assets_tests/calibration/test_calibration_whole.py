@@ -17,6 +17,7 @@ from lens_assets.science.calibration.lenses import calibration_lenses, check_hal
 from lens_assets.science.calibration.model import BROAD, prior_of
 from lens_assets.science.calibration.sample import FAMILIES, campaign, proposal_hosts
 from lens_assets.science.calibration.settings import Settings
+from lens_assets.science.columns.calibration import CALIBRATION_DRAWS
 from lens_assets.science.errors import BadInput
 from lens_assets.science.injections.batch import inject, plan_batch
 from lens_assets.science.injections.hosts import choose_hosts
@@ -133,8 +134,21 @@ def test_the_same_inputs_in_another_order_give_the_same_priors_to_the_last_digit
     again = calibrated(world, order=-1)
     assert again.priors.digest == found.priors.digest
     assert again.parameters.equals(found.parameters)
+    assert again.draws.equals(found.draws)
     assert again.judgement.equals(found.judgement)
     assert again.keep == found.keep
+
+
+def test_the_draws_of_the_fit_are_kept_and_give_the_intervals_that_are_stated(found: Calibration) -> None:
+    assert CALIBRATION_DRAWS.violations(found.draws) == []
+    assert found.draws.height == SETTINGS.bootstrap_draws * found.parameters.height
+    by = found.draws.group_by("parameter").agg(
+        pl.col("drawn_value").quantile(0.16, "linear").alias("lo"),
+        pl.col("drawn_value").quantile(0.975, "linear").alias("hi"),
+    )
+    rows = found.parameters.join(by, on="parameter", validate="1:1")
+    np.testing.assert_allclose(rows["lo"], rows["fitted_lo68"], rtol=1e-12)
+    np.testing.assert_allclose(rows["hi"], rows["fitted_hi95"], rtol=1e-12)
 
 
 def test_the_fitted_set_is_a_set_of_priors_like_any_other(found: Calibration) -> None:

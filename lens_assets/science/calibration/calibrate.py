@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from lens_assets.science.calibration.bootstrap import bootstrap, draws_table
 from lens_assets.science.calibration.fit import ALL, NUISANCES, Problem, Solution, begin_at
 from lens_assets.science.calibration.hosts import HostMatch, core_properties, early_types, like_lenses
 from lens_assets.science.calibration.judge import judge
@@ -24,7 +25,6 @@ from lens_assets.science.calibration.observables import Scale
 from lens_assets.science.calibration.sample import cells_of, observe_lenses, proposal_hosts, propose
 from lens_assets.science.calibration.settings import Settings
 from lens_assets.science.errors import BadInput
-from lens_assets.science.hashing import generator
 from lens_assets.science.injections.batch import StampSource
 from lens_assets.science.injections.priors import PriorSet, prior_set
 from lens_assets.science.injections.settings import Settings as InjectionSettings
@@ -37,12 +37,13 @@ Log = Callable[[str], None]
 class Calibration:
     """The fitted prior set and everything behind it.
 
-    ``parameters``, ``rounds``, ``judgement``: tables of the column registry. ``keep``: ids of the hosts that resemble
+    ``parameters``, ``draws``, ``rounds``, ``judgement``: tables of the column registry. ``keep``: ids of the hosts that resemble
     lens galaxies. ``judges``: ids of the lenses that took no part. ``facts``: plain numbers.
     """
 
     priors: PriorSet
     parameters: pl.DataFrame
+    draws: pl.DataFrame
     rounds: pl.DataFrame
     judgement: pl.DataFrame
     lenses: pl.DataFrame
@@ -100,7 +101,7 @@ def calibrate(
     whole = Problem(proposals, densities, half[FIT], scale, start, settings)
     before = whole.fit(begin_at(start), free=[n[0] for n in NUISANCES])
     after = whole.fit(values)
-    draws = _bootstrap(whole, after, half[FIT], settings)
+    draws = bootstrap(whole, after, half[FIT].height, settings)
     shares_of_base = _share_of_base(whole, after)
     log(f"fitted on {half[FIT].height} lenses; {settings.bootstrap_draws} draws of the bootstrap")
     unseen_half = Problem(proposals, densities, half[JUDGE], scale, start, settings)
@@ -118,6 +119,7 @@ def calibrate(
     return Calibration(
         priors=prior_of(after.values, base, "calibrated", reference),
         parameters=_parameters(start, after, draws, shares_of_base),
+        draws=draws_table(draws),
         rounds=pl.DataFrame(rounds),
         judgement=judgement,
         lenses=pl.concat([f.select("galaxy_id", "system_id", "half", "blind", "imaging", "sampling_weight") for f in half.values()])
@@ -151,20 +153,6 @@ def _widened(values: Mapping[str, float]) -> dict[str, float]:
         limit = next(p.hi for p in PARAMETERS if p.name == name)
         wide[name] = min(1.3 * wide[name], limit)
     return wide | {"clumpy": BROAD["clumpy"], "wings": BROAD["wings"], "beta_hi": BROAD["beta_hi"]}
-
-
-def _bootstrap(problem: Problem, at: Solution, real: pl.DataFrame, settings: Settings) -> F64:
-    """Refits (draws, parameters) with lenses, and hosts of the injections, drawn with replacement."""
-    n_hosts = int(problem.host.max()) + 1
-    out = np.empty((settings.bootstrap_draws, len(ALL)))
-    for d in range(settings.bootstrap_draws):
-        rng = generator("calibration bootstrap", settings.seed, d)
-        times = rng.multinomial(real.height, np.full(real.height, 1 / real.height))
-        hosts = rng.multinomial(n_hosts, np.full(n_hosts, 1 / n_hosts)).astype(float)
-        u = {g: v * times for g, v in problem.u.items()}
-        found = problem.fit(at.values, u=u, hosts=hosts, steps=25)
-        out[d] = [found.values[name] for name in ALL]
-    return out
 
 
 def _share_of_base(problem: Problem, at: Solution) -> dict[str, float]:

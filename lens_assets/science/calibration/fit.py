@@ -121,13 +121,14 @@ class Problem:
     @threadpool_limits.wrap(limits=1)
     def fit(
         self, begin: Mapping[str, float], *, u: Mapping[str, F64] | None = None, hosts: F64 | None = None,
-        free: Sequence[str] = ALL, steps: int = 150,
+        worth: Mapping[str, float] | None = None, free: Sequence[str] = ALL, steps: int = 150,
     ) -> Solution:  # fmt: skip
         """Minimise from ``begin``. ``u``: weights of the lenses (default: their own); ``hosts``: multiplicity of each
-        host (a bootstrap); ``free``: what may move."""
+        host (a bootstrap); ``worth``: how many lenses each group counts for against the pull (default: the effective
+        number under ``u``); ``free``: what may move."""
         u = self.u if u is None else u
         extra = None if hosts is None else np.log(np.maximum(hosts, 1e-300))[self.host]
-        lenses = self.lenses(u)
+        lenses = self.lenses(u) if worth is None else worth
         index = [ALL.index(n) for n in free]
         limits = {p.name: (p.lo, p.hi) for p in PARAMETERS} | {n[0]: (n[1], n[2]) for n in NUISANCES}
         span = np.array([limits[n][1] - limits[n][0] for n in ALL])

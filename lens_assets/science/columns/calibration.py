@@ -9,6 +9,7 @@ from lens_assets.science.columns.registry import Column, Table
 from lens_assets.science.columns.surveys import GALAXY_ID
 
 _FIT = "calibration (calibration/calibrate.py)"
+_BOOTSTRAP = "calibration (calibration/bootstrap.py)"
 _JUDGE = "calibration (calibration/judge.py)"
 
 
@@ -30,6 +31,8 @@ _PARAMETERS = (
             nullable=True, lo=0, hi=1),
     Column("identified", pl.Boolean, "", "base_share below one half; null for nuisances", _FIT, nullable=True),
 )  # fmt: skip
+DRAW = Column("draw", pl.Int64, "", "number of a draw of the fit's bootstrap, from 0", _BOOTSTRAP, lo=0)
+DRAWN_VALUE = _number("drawn_value", "", "value of the parameter in this draw, in its unit", _BOOTSTRAP)
 ROUND = Column("round", pl.Int64, "", "round of proposals, from 0", _FIT, lo=0)
 _ROUNDS = (
     Column("n_proposals", pl.Int64, "", "injections proposed in the round", _FIT, lo=0),
@@ -69,6 +72,12 @@ _LENSES = (
 PRIOR_CALIBRATION = Table(
     "prior_calibration", "one fitted parameter or nuisance", (PARAMETER, *_PARAMETERS), ("parameter",)
 )
+CALIBRATION_DRAWS = Table(
+    "calibration_draws",
+    "one parameter or nuisance in one draw of the fit's error",
+    (DRAW, PARAMETER, DRAWN_VALUE),
+    ("draw", "parameter"),
+)
 CALIBRATION_ROUNDS = Table("calibration_rounds", "one round of proposals", (ROUND, *_ROUNDS), ("round",))
 CALIBRATION_JUDGEMENT = Table(
     "calibration_judgement",
@@ -80,6 +89,6 @@ CALIBRATION_LENSES = Table(
     "calibration_lenses", "one held-out lens", (GALAXY_ID, SYSTEM_ID, HALF, *_LENSES), ("galaxy_id",)
 )
 COLUMNS = (
-    PARAMETER, *_PARAMETERS, ROUND, *_ROUNDS, SELECTION_GROUP, OBSERVABLE_NAME, *_JUDGEMENT,  HALF, *_LENSES,
+    PARAMETER, *_PARAMETERS, DRAW, DRAWN_VALUE, ROUND, *_ROUNDS, SELECTION_GROUP, OBSERVABLE_NAME, *_JUDGEMENT,  HALF, *_LENSES,
 )  # fmt: skip
-TABLES = (PRIOR_CALIBRATION, CALIBRATION_ROUNDS, CALIBRATION_JUDGEMENT, CALIBRATION_LENSES)
+TABLES = (PRIOR_CALIBRATION, CALIBRATION_DRAWS, CALIBRATION_ROUNDS, CALIBRATION_JUDGEMENT, CALIBRATION_LENSES)
