@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 HOME_DIR ?= .lens_assets
 export LENS_ASSETS_HOME := $(abspath $(HOME_DIR))
 
-.PHONY: help setup demo test test-slow ui closure bench lint lock docs clean distclean
+.PHONY: help setup demo test test-slow ui closure bench accuracy lint lock docs clean distclean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -38,6 +38,9 @@ closure: setup  ## does the published interval hold the truth: thousands of true
 
 bench: setup  ## every benchmark, ratios against a named reference, as JSON lines in bench/
 	$(BIN)/lens-assets bench all --json $(ARGS)
+
+accuracy: setup  ## errors of the arc renderer measured again, and their tables in docs/injections.md (ten minutes)
+	$(BIN)/python -m lens_assets.bench.accuracy
 
 lint: setup  ## repair what can be repaired
 	$(BIN)/ruff check --fix lens_assets lens_assets_tests

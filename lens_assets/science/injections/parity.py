@@ -5,7 +5,7 @@ own takes them to convergence: Gauss-Legendre rules of 2 x 2 and 3 x 3 points in
 two differ. A uniform grid will not do: at cusps 40 x 40 samples a pixel are still 4e-3 off. It shares with our renderer
 only the PSF; ``with_their_psf`` shares nothing.
 
-What does not belong here: rates (``bench``).
+What does not belong here: rates (``bench``), the tables of the page (``lens_assets.bench.accuracy``).
 """
 
 from __future__ import annotations
@@ -62,22 +62,29 @@ def prior_scene(name: str, n: int, seed: int = 20261128) -> Scene:
     return scene_of(pl.concat(frames))
 
 
-def corner_scene(n: int, seed: int = 20261128) -> Scene:
-    """The corner of the prior: n = 4, Re = 0.05", centres on the tangential caustic, at folds and cusps in turn."""
+def corner_scene(n: int, seed: int = 20261128, first: int | None = None) -> Scene:
+    """The corner of the prior: n = 4, Re = 0.05", centres on the tangential caustic, at folds and cusps in turn.
+
+    ``first`` : so many of the n draws alone (caustics take their time).
+    """
     g = generator("parity corner", seed)
     lens = {
         "theta_e": g.uniform(0.5, 3.0, n), "q_lens": g.uniform(0.4, 0.95, n), "phi_lens": g.uniform(0, np.pi, n),
         "gamma1": g.normal(0, 0.05, n), "gamma2": g.normal(0, 0.05, n), "lens_slope": np.where(np.arange(n) % 4 < 2, 2.0, 2.2),
     }  # fmt: skip
-    at = np.array([on_caustic({k: float(v[i]) for k, v in lens.items()}, i % 2 == 1, g.uniform()) for i in range(n)])
+    along = g.uniform(size=n)
     fwhm = g.uniform(0.85, 1.8, n)
-    return scene_of({
-        **lens, "lens_x": g.normal(0, 0.05, n), "lens_y": g.normal(0, 0.05, n), "source_x": at[:, 0], "source_y": at[:, 1],
+    table = {
+        **lens, "lens_x": g.normal(0, 0.05, n), "lens_y": g.normal(0, 0.05, n),
         "source_q": g.uniform(0.3, 1.0, n), "source_phi": g.uniform(0, np.pi, n),
         "source_re": np.full(n, 0.05), "source_n": np.full(n, 4.0),
         "source_mag_g": np.full(n, 24.0), "source_mag_r": np.full(n, 23.8), "source_mag_z": np.full(n, 23.6),
         "psfsize_g": 1.09 * fwhm, "psfsize_r": fwhm, "psfsize_z": 0.95 * fwhm,
-    })  # fmt: skip
+    }  # fmt: skip
+    table = {name: values[:first] for name, values in table.items()}
+    drawn = range(len(table["theta_e"]))
+    at = np.array([on_caustic({k: float(table[k][i]) for k in lens}, i % 2 == 1, along[i]) for i in drawn])
+    return scene_of({**table, "source_x": at[:, 0], "source_y": at[:, 1]})
 
 
 def on_caustic(lens: dict[str, float], cusp: bool, where: float) -> tuple[float, float]:
@@ -175,22 +182,31 @@ def with_their_psf(scene: Scene, i: int, psf: PsfSpec, m: int = 12) -> F64:
     return np.asarray(model.image(**kwargs))
 
 
-def parity(scene: Scene, psf: PsfSpec | None = None, converged: float = CONVERGED) -> dict[str, Any]:
-    """Errors of the default and the tight setting against lenstronomy's light at converged sampling.
+def differences(scene: Scene, psf: PsfSpec | None = None, converged: float = CONVERGED) -> dict[str, dict[str, F64]]:
+    """Errors of the default and the tight setting against lenstronomy's light at converged sampling, an injection each (n,).
 
-    Per setting: ``relative`` (above 1 % of the peak) and ``of_peak``, at ``PERCENTILES``, worst pixel of the worst band; and
-    ``magnification``, largest relative difference. ``n`` injections.
+    Per setting: ``relative`` (above 1 % of the peak) and ``of_peak``, worst pixel of the worst band; and ``magnification``,
+    absolute relative difference.
     """
     psf = psf or PsfSpec()
     made = [their_image(scene, i, psf, SIZE, converged) for i in range(len(scene))]
     theirs, mu = np.stack([image for image, _ in made]), np.array([m for _, m in made])
-    found: dict[str, Any] = {"n": len(scene)}
+    found = {}
     for name, accuracy in (("default", Accuracy()), ("tight", TIGHT)):
         ours = render(scene, psf, accuracy=accuracy)
         relative, of_peak = errors(ours.images, theirs)
+        magnification = np.abs(ours.lensed_flux[:, 2] / (scene.flux[:, 2] * mu) - 1)
+        found[name] = {"relative": relative, "of_peak": of_peak, "magnification": magnification}
+    return found
+
+
+def parity(scene: Scene, psf: PsfSpec | None = None, converged: float = CONVERGED) -> dict[str, Any]:
+    """``differences`` of ``n`` injections: ``relative`` and ``of_peak`` at ``PERCENTILES``, the largest ``magnification``."""
+    found: dict[str, Any] = {"n": len(scene)}
+    for name, d in differences(scene, psf, converged).items():
         found[name] = {
-            "relative": np.percentile(relative, PERCENTILES).tolist(),
-            "of_peak": np.percentile(of_peak, PERCENTILES).tolist(),
-            "magnification": float(np.abs(ours.lensed_flux[:, 2] / (scene.flux[:, 2] * mu) - 1).max()),
+            "relative": np.percentile(d["relative"], PERCENTILES).tolist(),
+            "of_peak": np.percentile(d["of_peak"], PERCENTILES).tolist(),
+            "magnification": float(d["magnification"].max()),
         }
     return found

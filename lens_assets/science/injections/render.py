@@ -41,8 +41,9 @@ class Accuracy:
 
     Measured against a converged truth (``bench``), 200 draws of which 60 are extreme: the default has a 99th percentile of
     the largest relative error over pixels above 1 % of the peak of 3e-3 (the target is 1e-2); ``TIGHT`` has one of the
-    largest error of 4e-4 of the peak (1e-3). The same of the default over the prior sets, 300 draws each: 4e-3; for n = 4,
-    Re = 0.05" and centres on a caustic, 200 draws: 5e-3 (largest 9e-3). Backends ``adaptive`` and ``torch`` alike.
+    largest error of 2e-4 of the peak (1e-3). The same of the default over the prior sets, 300 draws each: 3e-3; for n = 4,
+    Re = 0.05" and centres on a caustic, 300 draws: 5e-3. Backends ``adaptive`` and ``torch`` alike. With intervals:
+    ``docs/injections.md``, which ``lens_assets.bench.accuracy`` writes.
     """
 
     levels: int = 4
