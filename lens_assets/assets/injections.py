@@ -69,7 +69,11 @@ def injection_hosts(
     depth. A galaxy outside the grid is left out and counted, never put into the edge cell. Table `matched` holds those that
     look like deflectors."""
     settings = workspace.profile().injections
-    identity = {"code": code_digest("injections/hosts.py"), "settings": settings, **digests(splits, cutouts)}
+    identity = {
+        "code": code_digest("injections/hosts.py"),
+        "settings": settings.model_dump(exclude={"threads", "chunk"}),
+        **digests(splits, cutouts),
+    }
 
     def make(draft: Draft) -> None:
         stamps = stamps_of(cutouts)

@@ -34,6 +34,10 @@ from lens_assets.science.injections.variants import NULL_GAIN, Variant, load_var
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+NOISE_KEY = ("galaxy_id", "theta_e", "psf_bin", "depth_bin", "index", "seed")
+"""What the photon noise of an injection is keyed by."""
+BLOCK = 16
+"""Rows that a thread takes at a time."""
 
 
 class StampSource(Protocol):
@@ -138,10 +142,10 @@ def noise_generator(
 
 
 def _variant_of(rows: pl.DataFrame, variant: Variant | None) -> Variant:
-    names = rows["variant"].unique().to_list()
+    names = sorted(set(rows["variant"].to_list()))
     if len(names) != 1 or (variant is not None and names != [variant.name]):
         raise BadInput(
-            f"rows of one variant are wanted{f' ({variant.name})' if variant else ''}, not of {sorted(names)}",
+            f"rows of one variant are wanted{f' ({variant.name})' if variant else ''}, not of {names}",
             column="variant",
         )
     return variant or load_variants()[names[0]]
@@ -170,9 +174,9 @@ def _inject_chunk(
     part: pl.DataFrame, stamps: StampSource, settings: Settings, variant: Variant, galaxies: Galaxies | None
 ) -> Chunk:
     hosts, where = np.unique(part["galaxy_id"].to_numpy(), return_inverse=True)
-    images, invvar = stamps.images(hosts.tolist()), stamps.invvar(hosts.tolist())
+    images, invvar, threads = stamps.images(hosts.tolist()), stamps.invvar(hosts.tolist()), settings.processors
     arcs = render(
-        scene_of(part, galaxies), variant.psf, size=images.shape[-1], threads=settings.threads, backend=settings.backend,
+        scene_of(part, galaxies), variant.psf, size=images.shape[-1], threads=threads, backend=settings.backend,
         device=_device(settings),
     )  # fmt: skip
     if variant.noise == "measured":
@@ -180,15 +184,17 @@ def _inject_chunk(
     else:
         gain = np.full((part.height, 3), NULL_GAIN if variant.noise == "null" else np.nan)
     out, weight = np.empty_like(arcs.images), np.empty_like(arcs.images)
-    keys = part.select("galaxy_id", "theta_e", "psf_bin", "depth_bin", "index", "seed").rows()
+    keys = list(zip(*(part[name].to_list() for name in NOISE_KEY), strict=True))
 
-    def put(i: int) -> None:  # writes row i alone, so threads change nothing
-        used = None if variant.noise == "none" else gain[i]
-        host = where[i]
-        out[i], weight[i] = add_arc(images[host], invvar[host], arcs.images[i], used, noise_generator(*keys[i]))
+    def put(rows: range) -> None:  # writes these rows alone, so threads change nothing
+        for i in rows:
+            used = None if variant.noise == "none" else gain[i]
+            host = where[i]
+            out[i], weight[i] = add_arc(images[host], invvar[host], arcs.images[i], used, noise_generator(*keys[i]))
 
-    with ThreadPoolExecutor(settings.threads) as pool:
-        list(pool.map(put, range(part.height)))
+    blocks = [range(k, min(k + BLOCK, part.height)) for k in range(0, part.height, BLOCK)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(put, blocks))
     return Chunk(part, part["injection_id"].to_list(), out, weight, arcs, gain, invvar[where])
 
 

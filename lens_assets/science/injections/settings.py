@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from typing import Literal
 
@@ -65,7 +66,8 @@ class Settings(BaseModel):
     """Real galaxies as sources; the catalogue itself is named by ``LENS_ASSETS_GALAXIES``."""
     chunk: int = Field(256, ge=1)
     """Injections rendered at a time; results do not depend on it."""
-    threads: int = Field(1, ge=1)
+    threads: int = Field(0, ge=0)
+    """That render; 0: one a processor of the machine. Results do not depend on it."""
     backend: Literal["adaptive", "torch"] = "adaptive"
     """``torch``: whole chunks at a time, on the GPU where there is one. The same to rounding (``render``), so a row alone, another
     chunk or another card is not the same bytes: the choice is part of a batch's identity."""
@@ -81,6 +83,11 @@ class Settings(BaseModel):
         if not self.theta_e or min(self.theta_e) <= 0:
             raise ValueError("theta_e must be positive")
         return self
+
+    @property
+    def processors(self) -> int:
+        """How many threads render."""
+        return self.threads or os.cpu_count() or 1
 
     def theta_key(self, theta_e: float) -> str:
         """Partition key of an Einstein-radius bin, for instance ``1.25``."""
