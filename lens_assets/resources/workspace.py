@@ -7,6 +7,7 @@
 ``LENS_ASSETS_CACHE_GB``    bound of the copies of artefacts, in 10^9 bytes (default 50; ``0``: no bound)
 ``LENS_ASSETS_CATALOGUES``  folder of lens catalogues (default ``<home>/catalogues``)
 ``LENS_ASSETS_GALAXIES``    catalogue of real galaxies as sources, a FITS table in GalSim's layout (default: none)
+``LENS_ASSETS_PSF``         folder of PSF images of the hosts' places (default: none; read by ``injections.psf_images``)
 ``LENS_ASSETS_PROFILE``     ``tiny``, ``demo`` or ``paper`` (default ``demo``), or the path of a profile YAML
 ``LENS_ASSETS_MLFLOW``      tracking URI (default SQLite below home)
 ``LENS_ASSETS_DAGSTER_URL`` address of the Dagster UI, for links (default ``http://127.0.0.1:3000``)

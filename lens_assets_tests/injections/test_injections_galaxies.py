@@ -150,7 +150,24 @@ def test_what_is_missing_is_named(catalogue: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="LENS_ASSETS_GALAXIES"):
         read_galaxies(tmp_path / "none.fits", EVERYTHING)
     (tmp_path / "catalog.fits").write_bytes(catalogue.read_bytes())
-    with pytest.raises(BadInput, match=r"psfs\.fits"):
+    with pytest.raises(
+        BadInput, match=r"images of the galaxies: images\.fits; images of the PSF: psfs\.fits.*the whole sample"
+    ):
+        read_galaxies(tmp_path / "catalog.fits", EVERYTHING)
+    (tmp_path / "images.fits").symlink_to(catalogue.parent / "images.fits")
+    with pytest.raises(BadInput, match=r"missing images of the PSF: psfs\.fits.*deconvolve: false"):
+        read_galaxies(tmp_path / "catalog.fits", EVERYTHING)
+    with pytest.raises(BadInput, match="not a FITS table"):
+        read_galaxies(tmp_path / "images.fits", EVERYTHING)
+    table = Table.read(catalogue)
+    table["PSF_HDU"] = 7
+    (tmp_path / "psfs.fits").symlink_to(catalogue.parent / "psfs.fits")
+    table.write(tmp_path / "catalog.fits", overwrite=True)
+    with pytest.raises(BadInput, match=r"psfs\.fits.*HDU 7.*is no image"):
+        read_galaxies(tmp_path / "catalog.fits", EVERYTHING)
+    table.remove_column("GAL_HDU")
+    table.write(tmp_path / "catalog.fits", overwrite=True)
+    with pytest.raises(BadInput, match=r"GAL_HDU.*real_galaxy_catalog"):
         read_galaxies(tmp_path / "catalog.fits", EVERYTHING)
     rows = plan_batch(choose_hosts(sample(), SMALL).hosts, load_variants()["sersic-population"], 1.0, SMALL)
     with pytest.raises(BadInput, match="LENS_ASSETS_GALAXIES"):
@@ -240,7 +257,11 @@ def test_one_real_injection_by_its_id_is_the_batch_bit_for_bit(galaxies: GalaxyS
 def test_the_two_cosmos_galaxies_are_read_and_lensed() -> None:
     if not REAL.exists():
         pytest.skip(f"no COSMOS galaxies at {REAL} (LENS_ASSETS_REAL_DATA names the folder of real data)")
-    found = read_galaxies(REAL, EVERYTHING.model_copy(update={"deconvolve": False}))  # the files have no PSF images
+    with pytest.raises(
+        BadInput, match=r"real_galaxy_PSF_images_23\.5_n4\.fits.*galsim_download_cosmos.*deconvolve: false"
+    ):
+        read_galaxies(REAL, EVERYTHING)  # the extract has no PSF images
+    found = read_galaxies(REAL, EVERYTHING.model_copy(update={"deconvolve": False}))
     assert len(found.ids) == 1  # both rows of this extract name the same image
     assert found.rejections.total == 1
     assert 0.3 < found.radius[0] < 2.0

@@ -29,6 +29,8 @@ from lens_assets.science.injections.settings import GalaxySettings
 F64 = npt.NDArray[np.float64]
 Pool = Literal["recovery", "training"]
 SETTING = "LENS_ASSETS_GALAXIES"
+_NAME = "`real_galaxy_catalog_*.fits`"
+_FETCH = "galsim_download_cosmos -s 23.5 -d FOLDER --nolink"
 _COLUMNS = ("IDENT", "GAL_FILENAME", "GAL_HDU", "PSF_FILENAME", "PSF_HDU", "PIXEL_SCALE")
 
 
@@ -103,13 +105,37 @@ class GalaxySet:
 def _table(catalogue: Path) -> dict[str, npt.NDArray[Any]]:
     if not catalogue.is_file():
         raise BadInput(f"no catalogue of real galaxies there: {SETTING} names the FITS table", file=str(catalogue))
-    data = fits.getdata(catalogue, 1)
+    try:
+        data = fits.getdata(catalogue, 1)
+        names = data.columns.names
+    except (OSError, IndexError, AttributeError) as fault:
+        raise BadInput(
+            f"not a FITS table: {SETTING} names {_NAME}, not a file of images", file=str(catalogue)
+        ) from fault
     for name in _COLUMNS:
-        if name not in data.columns.names:
+        if name not in names:
             raise BadInput(
-                "a catalogue of real galaxies (GalSim's layout) has this column", file=str(catalogue), column=name
-            )
+                f"a catalogue of real galaxies in GalSim's layout has this column: {SETTING} names {_NAME}, not the tables of "
+                "fits or of the selection beside it",
+                file=str(catalogue), column=name,
+            )  # fmt: skip
     return {name: np.asarray(data[name]) for name in _COLUMNS}
+
+
+def _complete(folder: Path, table: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64], deconvolve: bool) -> None:
+    """Raise :class:`BadInput` with every file that these rows need and that is not in ``folder``."""
+    missing: dict[str, list[str]] = {}
+    for column, kind in (("GAL_FILENAME", "galaxies"), ("PSF_FILENAME", "PSF")):
+        if kind == "galaxies" or deconvolve:
+            names = sorted({str(name).strip() for name in table[column][rows]})
+            missing[kind] = [name for name in names if not (folder / name).is_file()]
+    lost = [f"images of the {kind}: {', '.join(names)}" for kind, names in missing.items() if names]
+    if not lost:
+        return
+    way = f"the whole sample has them (`{_FETCH}`)"
+    if not missing["galaxies"]:
+        way += "; without them, `injections: {galaxies: {deconvolve: false}}` in the profile takes the galaxies as HST saw them"
+    raise BadInput(f"beside the table are missing {'; '.join(lost)}; {way}", file=str(folder))
 
 
 class _Images:
@@ -124,10 +150,16 @@ class _Images:
         if kind not in self.open or self.open[kind][0] != name:
             if kind in self.open:
                 self.open.pop(kind)[1].close()
-            if not path.is_file():
-                raise BadInput(f"a file of the catalogue of real galaxies ({kind}) is missing", file=str(path))
-            self.open[kind] = (name, fits.open(path, memmap=True))
-        return np.asarray(self.open[kind][1][hdu].data, dtype=np.float64)
+            try:
+                self.open[kind] = (name, fits.open(path, memmap=True))
+            except OSError as fault:
+                raise BadInput(
+                    f"a file of the catalogue of real galaxies ({kind}) cannot be read", file=str(path)
+                ) from fault
+        hdus = self.open[kind][1]
+        if not (0 <= hdu < len(hdus) and hdus[hdu].is_image and hdus[hdu].data is not None):
+            raise BadInput(f"HDU {hdu}, which the catalogue names, is no image ({kind}): an extract?", file=str(path))
+        return np.asarray(hdus[hdu].data, dtype=np.float64)
 
     def close(self) -> None:
         for _, file in self.open.values():
@@ -149,6 +181,7 @@ def read_galaxies(catalogue: Path, settings: GalaxySettings, pool: Pool = "recov
     rejections.add("another galaxy's image", int((member & twin).sum()))
     rows = np.flatnonzero(member & ~twin)
     rows = rows[np.argsort(uniform(ident[rows], seed_of("galaxy order")), kind="stable")]
+    _complete(catalogue.parent, table, rows, settings.deconvolve)
     made: dict[str, tuple[Plane, float, float, float]] = {}
     try:
         for row in rows.tolist():

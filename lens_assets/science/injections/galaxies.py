@@ -23,7 +23,7 @@ LARGEST = 0.1
 """Share of the largest galaxies that serve sources larger than all of them."""
 MISSING = (
     "real galaxies are wanted as sources and there is no catalogue of them: set LENS_ASSETS_GALAXIES to the catalogue file "
-    "(real_galaxy_catalog_*.fits, in GalSim's layout)"
+    "(real_galaxy_catalog_*.fits, in GalSim's layout; `galsim_download_cosmos -s 23.5` fetches the COSMOS sample)"
 )
 
 

@@ -3,7 +3,7 @@
 A file holds an image a band on the survey's own grid, as the viewer's ``coadd-psf`` service gives it for a position. Of a
 folder, ``<galaxy_id>.fits`` is the host's own and ``<brickid>.fits`` that of its brick; a host that has neither is refused.
 
-What does not belong here: how an image is used (``psf``), fetching.
+What does not belong here: how an image is used (``psf``), whether a folder fits its hosts (``psf_check``), fetching.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Collection
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -31,10 +32,13 @@ MISSING = f"PSF images of the hosts' places are wanted and there is no folder of
 
 
 def identified(body: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a ``PsfSpec`` with the digest of the pixels they name, where it is not given."""
+    """The fields of a ``PsfSpec`` with the digest of the pixels they name, where it is not given.
+
+    A folder that is not there has none: who wants an image of it is told, and other variants go on.
+    """
     if body.get("kind") == "images":
         folder = str(body.get("folder") or os.environ.get(SETTING, ""))
-        if not folder or body.get("sha256"):
+        if not folder or body.get("sha256") or not Path(folder).is_dir():
             return {**body, "folder": folder}
         return {**body, "folder": folder, "sha256": digest(sorted(_files(folder).items()))}
     if body.get("file") and not body.get("sha256"):
@@ -45,7 +49,7 @@ def identified(body: dict[str, Any]) -> dict[str, Any]:
 def _files(folder: str) -> dict[str, str]:
     """SHA-256 of every file by name; read once while names, sizes and times stay."""
     if not Path(folder).is_dir():
-        raise BadInput(MISSING, file=folder)
+        raise BadInput(f"{MISSING} that is there", file=folder)
     found = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path(folder).glob("*.fits"))]
     return _hashed(folder, tuple(found))
 
@@ -60,16 +64,32 @@ def file_of(folder: str, sha256: str, galaxy_id: str) -> tuple[str, str]:
 
     Raises :class:`BadInput` where there is no folder, no file for the host, or another set of files than ``sha256`` names.
     """
-    if not folder:
-        raise BadInput(MISSING, column="psf")
-    files = _named(folder, sha256)
+    files = files_of(folder, sha256)
+    name = name_for(galaxy_id, files)
+    if name is None:
+        raise BadInput(
+            f"no PSF image for host {galaxy_id!r}, neither its own nor its brick's", file=folder, column="galaxy_id"
+        )
+    return str(Path(folder).absolute() / name), files[name]
+
+
+def name_for(galaxy_id: str, files: Collection[str]) -> str | None:
+    """The file of a host among ``files``: its own, else its brick's, else none."""
     parts = galaxy_id.split("-")
     for name in (f"{galaxy_id}.fits", f"{parts[1]}.fits" if len(parts) == 3 else ""):
         if name in files:
-            return str(Path(folder).absolute() / name), files[name]
-    raise BadInput(
-        f"no PSF image for host {galaxy_id!r}, neither its own nor its brick's", file=folder, column="galaxy_id"
-    )
+            return name
+    return None
+
+
+def files_of(folder: str, sha256: str) -> dict[str, str]:
+    """SHA-256 of every file of a folder by name, known to be those that ``sha256`` names.
+
+    Raises :class:`BadInput` where there is no such folder, or other files are in it.
+    """
+    if not folder:
+        raise BadInput(MISSING, column="psf")
+    return _named(folder, sha256)
 
 
 @lru_cache(maxsize=4)
@@ -99,6 +119,9 @@ def images_of(file: str, sha256: str) -> F64:
     raw = _read(file)
     if hashlib.sha256(raw).hexdigest() != sha256:
         raise BadInput(f"the PSF image is another one than sha256 {sha256}", file=file)
+    if not raw.startswith(b"SIMPLE"):
+        said = raw[:80].decode("ascii", "replace").strip()
+        raise BadInput(f"not a FITS file (the viewer answers with text where it has no exposure): {said!r}", file=file)
     found: dict[str, F64] = {}
     with fits.open(io.BytesIO(raw)) as hdus:
         for hdu in hdus:

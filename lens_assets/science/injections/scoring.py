@@ -18,6 +18,7 @@ from lens_assets.science.completeness.detectability import GateSettings, gate_st
 from lens_assets.science.detectors.score import Batch, Scorer, conditions_of, probability
 from lens_assets.science.injections.batch import StampSource, inject
 from lens_assets.science.injections.planes import Galaxies
+from lens_assets.science.injections.psf_check import require
 from lens_assets.science.injections.settings import Settings
 from lens_assets.science.injections.truth import truth_of
 from lens_assets.science.injections.variants import Variant
@@ -36,8 +37,10 @@ def measure(
     Returns
     -------
     the ``injection_batch`` table (parameters and truth), and ``injection_id, gate_statistic`` (of the detectability
-    gate, on the injected stamp; null where its background cannot be measured), both sorted by ``injection_id``.
+    gate, on the injected stamp; null where its background cannot be measured), both sorted by ``injection_id``. Raises
+    :class:`BadInput` where PSF images are wanted and do not fit the hosts (``psf_check``).
     """
+    require(variant.psf, plan)
     truth, statistic = [], []
     for chunk in inject(plan, stamps, settings, variant, galaxies):
         truth.append(truth_of(chunk, settings))
