@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Literal
 
 import typer
@@ -55,10 +56,10 @@ def psf(
                 f"{len(missing)} without; {found.ratio.height} files in use, {found.unused} not asked for"
             )
             for band in "grz":
-                if (ratio := found.ratio[f"ratio_{band}"]).len():
+                if ratio := found.ratio[f"ratio_{band}"].to_list():
                     typer.echo(
-                        f"width over PSFSIZE in {band}: median {ratio.median():.3f}, {ratio.min():.3f} to "
-                        f"{ratio.max():.3f} over {ratio.len()} files"
+                        f"width over PSFSIZE in {band}: median {median(ratio):.3f}, {min(ratio):.3f} to {max(ratio):.3f} "
+                        f"over {len(ratio)} files"
                     )
     except BadInput as fault:
         typer.echo(str(fault), err=True)
