@@ -18,6 +18,7 @@ from lens_assets.science.columns.calibration import (
     CALIBRATION_ROUNDS,
     PRIOR_CALIBRATION,
 )
+from lens_assets.science.completeness.detectability import CODE as GATE_CODE
 from lens_assets.science.hashing import digest
 from lens_assets.science.injections.priors import PriorSet, prior_set
 from lens_assets.science.injections.variants import Variant
@@ -27,7 +28,7 @@ from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
 
 GROUP = "calibration"
-CODE = ("calibration", "injections", "realism/measure.py", "realism/azimuth.py", "completeness/detectability.py")
+CODE = ("calibration", "injections", "realism/measure.py", *GATE_CODE)
 
 
 @dataclass(frozen=True)

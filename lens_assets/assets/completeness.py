@@ -10,6 +10,7 @@ from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR, DETECTOR_O
 from lens_assets.resources.workspace import Workspace
 from lens_assets.science.completeness import figures, gating, marginals
 from lens_assets.science.completeness.anchors import anchor_recall
+from lens_assets.science.completeness.detectability import CODE as GATE_CODE
 from lens_assets.science.completeness.detectability import GateSpec
 from lens_assets.science.completeness.grid import Grid
 from lens_assets.science.completeness.model import Surface
@@ -45,7 +46,7 @@ def detectability(
     the stated false-alarm rate. No learning; it never sees a detector."""
     settings = workspace.profile().completeness
     identity = {
-        "code": code_digest("completeness/detectability.py", "completeness/gating.py", "realism/azimuth.py"),
+        "code": code_digest("completeness/gating.py", *GATE_CODE),
         "false_alarms": [settings.false_alarm_rate, settings.min_false_alarms],
         **digests(splits, cutouts),
     }

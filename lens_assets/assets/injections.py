@@ -16,6 +16,7 @@ from lens_assets.partitions import (
     VARIANT_OF_BATCH,
 )
 from lens_assets.resources.workspace import Workspace
+from lens_assets.science.completeness.detectability import CODE as GATE_CODE
 from lens_assets.science.detectors import checkpoint
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
@@ -116,7 +117,7 @@ def injection_batch(
     priors = priors_for(variant, workspace)
     galaxies = galaxies_for(variant, priors, workspace)
     identity = {
-        "code": code_digest(*ENGINE, "completeness/detectability.py", "realism/azimuth.py"),
+        "code": code_digest(*ENGINE, *GATE_CODE),
         "settings": settings.model_dump(exclude={"threads", "chunk"}),
         "variant": variant,
         "priors": priors.digest,

@@ -1,12 +1,17 @@
 """The azimuthal residual and the arc measures, on galaxies and arcs of known shape and flux."""
 
+import ast
+
 import numpy as np
 import pytest
 
+from lens_assets.science.completeness.detectability import CODE
 from lens_assets.science.cutouts.features import annulus_snr
 from lens_assets.science.cutouts.settings import HISTORICAL, NormalisationSpec
 from lens_assets.science.errors import BadInput
+from lens_assets.science.provenance import _SHARED, SCIENCE
 from lens_assets.science.realism import azimuth
+from lens_assets.science.realism.disc import disc
 from lens_assets.science.realism.measure import arc_measures, asinh_magnitude
 
 
@@ -18,7 +23,7 @@ def scene(sky):
 
 
 def _annulus_sum(r):
-    return r.residual[:, :, azimuth.disc(101, 101).annulus].sum(axis=2)
+    return r.residual[:, :, disc(101, 101).annulus].sum(axis=2)
 
 
 def test_the_noise_of_sums_is_that_of_the_white_noise_before_resampling(scene, sky):
@@ -45,7 +50,7 @@ def test_the_axis_ratio_of_a_gaussian_galaxy_is_recovered(q):
     angle, s = 0.6, 3.5
     u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     image = np.exp(-0.5 * (q * u**2 + v**2 / q) / s**2).astype(np.float32)
-    d = azimuth.disc(101, 101)
+    d = disc(101, 101)
     found, at = azimuth.shape(image.ravel()[d.flat][None], d)
     assert found[0] == pytest.approx(q, abs=0.02)
     assert np.cos(2 * (at[0] - angle)) > (0.99 if q < 0.9 else 0.5)
@@ -58,7 +63,7 @@ def test_smooth_ellipticals_leave_little_and_arcs_leave_most_of_themselves(scene
     share = galaxies[:, 1].sum(axis=(1, 2))
     assert np.median(np.abs(none) / share) < 0.05
     arcs = sky.arcs(rng, n, theta=8.0, flux=3.0, span=0.8)
-    inside = azimuth.disc(101, 101)
+    inside = disc(101, 101)
     truth = arcs.reshape(n, 3, -1)[:, 1, inside.flat][:, inside.annulus].sum(axis=1)
     found = _annulus_sum(azimuth.residuals(galaxies + noise + arcs, weights))[:, 1] - none
     assert 0.55 < np.median(found / truth) < 1.05
@@ -74,7 +79,7 @@ def test_a_wide_ring_makes_a_bump_that_the_envelope_leaves_in_the_residual(scene
 
 
 def test_the_envelope_keeps_every_mixture_of_gaussians_and_cuts_a_bump():
-    d = azimuth.disc(101, 101)
+    d = disc(101, 101)
     r = d.centres
     mixture = 3 * np.exp(-(r**2) / 8) + 1 * np.exp(-(r**2) / 40) + 0.2 * np.exp(-(r**2) / 300)
     error = np.full(mixture.shape, 1e-6)
@@ -147,3 +152,12 @@ def test_stamps_too_small_for_an_annulus_are_refused():
     small = np.zeros((1, 3, 41, 41), np.float32)
     with pytest.raises(BadInput, match="too small"):
         azimuth.residuals(small, small + 1)
+
+
+def test_all_that_makes_the_statistic_of_the_gate_is_in_the_digest_of_what_depends_on_it():
+    package = "lens_assets.science."
+    names = {package + name.removesuffix(".py").replace("/", ".") for name in (*CODE, *_SHARED)}
+    for name in CODE:
+        tree = ast.parse((SCIENCE / name).read_text())
+        used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert {module for module in used if module.startswith(package)} <= names

@@ -14,8 +14,9 @@ from lens_assets.science.cutouts.settings import NormalisationSpec
 from lens_assets.science.errors import BadInput
 from lens_assets.science.realism import background as bg
 from lens_assets.science.realism.adversarial import add_ring, adversarial_ring, arc_suppressed, null_injection
+from lens_assets.science.realism.background_gates import ks_gate, power_gate
 from lens_assets.science.realism.figures import write_figures
-from lens_assets.science.realism.gates import colour_gate, distance_gate, ks_gate, power_gate, snr_gate
+from lens_assets.science.realism.gates import colour_gate, distance_gate, snr_gate
 from lens_assets.science.realism.panel import assemble, score_votes, write_sheet
 from lens_assets.science.realism.report import realism_report, verdict_allows
 from lens_assets.science.realism.settings import Matching, Override, Settings

@@ -18,9 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
 from lens_assets.science.intervals import wilson
-from lens_assets.science.realism.azimuth import coherent_map, disc, residuals
+from lens_assets.science.realism.azimuth import coherent_map, residuals
+from lens_assets.science.realism.disc import disc
 
 F64 = npt.NDArray[np.float64]
+CODE = ("completeness/detectability.py", "realism/azimuth.py", "realism/disc.py")
+"""What makes the statistic, for the digests of code of everything that depends on it."""
 
 
 class GateSettings(BaseModel):

@@ -40,7 +40,7 @@ from lens_assets.science.detectors.settings import GateSettings
 from lens_assets.science.hashing import generator
 from lens_assets.science.realism import adversarial
 from lens_assets.science.realism.assemble import CONDITIONS, held_out_lenses
-from lens_assets.science.realism.gates import GateResult
+from lens_assets.science.realism.gate import GateResult
 from lens_assets.science.realism.match import match
 from lens_assets.science.realism.settings import Settings as RealismSettings
 from lens_assets.science.realism.stamps import StampSet

@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
-from lens_assets.science.realism.azimuth import BACKGROUND, coherent_map, disc, residuals
-from lens_assets.science.realism.gates import GateResult, decided
+from lens_assets.science.realism.azimuth import coherent_map, residuals
+from lens_assets.science.realism.disc import BACKGROUND, disc
+from lens_assets.science.realism.gate import GateResult, decided
 from lens_assets.science.realism.measure import MODEL_ERROR
 from lens_assets.science.realism.settings import Settings
 from lens_assets.science.realism.stamps import StampSet

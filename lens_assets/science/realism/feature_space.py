@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lens_assets.science.realism.frechet import FEWEST, frechet
-from lens_assets.science.realism.gates import GateResult, decided, frechet_gate, probe_gate
+from lens_assets.science.realism.frechet import FEWEST, Frechet, frechet
+from lens_assets.science.realism.gate import NAN, GateResult, decided
 from lens_assets.science.realism.match import Matched
-from lens_assets.science.realism.probe import halves_control, linear_probe
-from lens_assets.science.realism.settings import Settings
+from lens_assets.science.realism.probe import Probe, halves_control, linear_probe
+from lens_assets.science.realism.settings import Bars, Settings
 from lens_assets.science.realism.stamps import StampSet
 
 F64 = npt.NDArray[np.float64]
-NAN = float("nan")
 
 
 def feature_gates(
@@ -152,3 +151,40 @@ def _control(
         **{**options, "repeats": 1},
     )
     return {"auc": result.auc, "lo95": result.lo95, "hi95": result.hi95, "n": [result.n_a, result.n_b]}
+
+
+def probe_gate(result: Probe, bars: Bars, controls: dict[str, Any]) -> GateResult:
+    """The probe's AUC against its bar. Where even permuted labels reach the bar, the sample is too small to tell."""
+    few = ""
+    if np.isfinite(result.null_hi95) and result.null_hi95 > bars.probe_auc:
+        few = f"permuted labels reach {result.null_hi95:.3f} (95 %), above the bar: too few stamps to tell"
+    detail = {
+        "null_mean": result.null_mean,
+        "null_hi95": result.null_hi95,
+        "p_value": result.p_value,
+        "fold_aucs": list(result.fold_aucs),
+        "components": result.components,
+        "groups": result.groups,
+        "controls": controls,
+        "fpr": list(result.fpr),
+        "tpr": list(result.tpr),
+    }
+    interval = (result.lo68, result.hi68, result.lo95, result.hi95)
+    return decided(
+        "feature_probe", result.auc, interval, bars.probe_auc, result.n_a, result.n_b, unit="AUC", detail=detail,
+        insufficient=few if result.auc <= bars.probe_auc else "",
+    )  # fmt: skip
+
+
+def frechet_gate(result: Frechet, n_real: int, n_injected: int) -> GateResult:
+    """The Frechet distance; reported beside that of two halves of the real sample."""
+    detail = {
+        "plug_in": result.plug_in,
+        "components": result.components,
+        "n_common": result.n_common,
+        "at_common_size": result.matched_median,
+        "real_real_median": result.null_median,
+        "real_real_hi95": result.null_hi95,
+    }
+    interval = (result.lo68, result.hi68, result.lo95, result.hi95)
+    return decided("feature_frechet", result.value, interval, None, n_real, n_injected, unit="sigma^2", detail=detail)

@@ -1,14 +1,12 @@
-"""The gates: pure functions from measures to a :class:`GateResult`.
+"""The gates of observables: signal-to-noise, colours and structure of arcs, real against injected.
 
-A gate passes on its value; its interval says how far that may be trusted, and ``detail["decisive"]`` whether the
-whole 95 % interval lies on one side of the bar. A gate that could not be measured is *insufficient*, which is not a
-pass.
+Pure functions from measures to a :class:`GateResult`. What does not belong here: what a gate is (``gate``), the gates of the
+background (``background_gates``) and of the features (``feature_space``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,89 +15,13 @@ import numpy.typing as npt
 from scipy.stats import wasserstein_distance
 
 from lens_assets.science.hashing import generator
-from lens_assets.science.realism import background as bg
-from lens_assets.science.realism.frechet import Frechet
-from lens_assets.science.realism.probe import Probe
-from lens_assets.science.realism.settings import Bars, Settings, Status
+from lens_assets.science.realism.gate import NAN, GateResult, decided
+from lens_assets.science.realism.settings import Settings
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 S = npt.NDArray[np.str_]
-NAN = float("nan")
 PERCENTILES = (10, 50, 90)
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """One gate. ``passed`` is None where there is nothing to pass or it was not measured; ``better`` says which side
-    of the bar passes. ``n_*`` are the stamps the value rests on. ``detail`` holds plain numbers, lists and
-    strings."""
-
-    name: str
-    value: float
-    lo68: float
-    hi68: float
-    lo95: float
-    hi95: float
-    bar: float | None
-    passed: bool | None
-    n_real: int
-    n_injected: int
-    status: Status
-    unit: str = ""
-    better: str = "low"
-    detail: dict[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """As a dictionary; nan stays nan."""
-        return asdict(self)
-
-
-def decided(
-    name: str,
-    value: float,
-    interval: tuple[float, float, float, float],
-    bar: float | None,
-    n_real: int,
-    n_injected: int,
-    *,
-    unit: str = "",
-    better: str = "low",
-    detail: dict[str, Any] | None = None,
-    insufficient: str = "",
-) -> GateResult:
-    """Build a result: compare with the bar, or say why not (``insufficient``)."""
-    detail = dict(detail or {})
-    passed: bool | None = None
-    status: Status
-    if insufficient or not np.isfinite(value):
-        status = "insufficient"
-        detail["reason"] = insufficient or "could not be measured"
-    elif bar is None:
-        status = "reported"
-    else:
-        passed = bool(value <= bar) if better == "low" else bool(value > bar)
-        status = "pass" if passed else "fail"
-        lo, hi = interval[2], interval[3]
-        if np.isfinite(lo) and np.isfinite(hi):
-            detail["decisive"] = bool(hi <= bar or lo > bar)
-    lo68, hi68, lo95, hi95 = (float(v) for v in interval)
-    return GateResult(
-        name=name,
-        value=float(value),
-        lo68=lo68,
-        hi68=hi68,
-        lo95=lo95,
-        hi95=hi95,
-        bar=bar,
-        passed=passed,
-        n_real=int(n_real),
-        n_injected=int(n_injected),
-        status=status,
-        unit=unit,
-        better=better,
-        detail=detail,
-    )
 
 
 def two_sample_interval(
@@ -277,115 +199,3 @@ def distance_gate(
         "p_value": float((1 + (np.asarray(null) >= value).sum()) / (1 + len(null))),
     }
     return decided(name, value, interval, None, len(a), len(b), unit="robust sigma", detail=detail)
-
-
-def ks_gate(
-    injected: npt.NDArray[np.float32],
-    untouched: npt.NDArray[np.float32],
-    sky: bg.Sky,
-    ids: S,
-    settings: Settings,
-    identity: tuple[Any, ...],
-) -> GateResult:
-    """Smallest Holm-adjusted KS p over the bands, on lattice pixels beyond the measured correlation length."""
-    n = len(injected)
-    rho = bg.correlation(untouched, sky)
-    step = bg.spacing(rho, settings.ks_max_correlation)
-    detail: dict[str, Any] = {"spacing_px": step, "autocorrelation": rho.tolist(), "inner_radius_px": bg.CLEAR}
-    ps = []
-    for b, band in enumerate("grz"):
-        x, y = bg.lattice_samples(injected, untouched, sky, step, ids, b, identity)
-        d, p = bg.ks(x, y)
-        ps.append(p)
-        detail[band] = {
-            "distance": d,
-            "p": p,
-            "pixels": [len(x), len(y)],
-            "scatter_ratio": float(np.std(np.clip(x, -5, 5)) / np.std(np.clip(y, -5, 5))) if len(x) and len(y) else NAN,
-            "offset_sigma": float(np.mean(np.clip(x, -5, 5)) - np.mean(np.clip(y, -5, 5)))
-            if len(x) and len(y)
-            else NAN,
-        }
-    few = (
-        "" if n >= settings.min_background_hosts else f"{n} hosts, at least {settings.min_background_hosts} are needed"
-    )
-    return decided(
-        "background_ks", bg.holm(np.array(ps)), (NAN,) * 4, settings.bars.ks_p, 0, n, unit="p", better="high",
-        detail=detail, insufficient=few,
-    )  # fmt: skip
-
-
-def power_gate(
-    injected: npt.NDArray[np.float32],
-    untouched: npt.NDArray[np.float32],
-    ids: S,
-    hosts: S,
-    settings: Settings,
-    identity: tuple[Any, ...],
-) -> GateResult:
-    """Largest |ratio - 1| of background power, injected over untouched, over bands and spatial frequencies."""
-    n = len(injected)
-    few = (
-        "" if n >= settings.min_background_hosts else f"{n} hosts, at least {settings.min_background_hosts} are needed"
-    )
-    if few:
-        return decided("background_power", NAN, (NAN,) * 4, settings.bars.power_ratio, 0, n, insufficient=few)
-    pi, pu = bg.patch_power(injected), bg.patch_power(untouched)
-    ratio = bg.power_ratio(pi, pu)
-    rng = generator("power", *identity)
-    members = [np.flatnonzero(hosts == h) for h in np.unique(hosts)]
-    drawn = np.stack([
-        bg.power_ratio(pi, pu, np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))]))
-        for _ in range(settings.bootstrap_draws)
-    ])  # fmt: skip
-    worst = np.abs(drawn - 1).max(axis=(1, 2))
-    q = np.quantile(worst, [0.16, 0.84, 0.025, 0.975])
-    lo, hi = np.quantile(drawn, [0.025, 0.975], axis=0)
-    detail = {
-        "frequency_edges": bg.POWER_BINS.tolist(),
-        "ratio": ratio.tolist(),
-        "lo95": lo.tolist(),
-        "hi95": hi.tolist(),
-    }
-    value = float(np.abs(ratio - 1).max())
-    return decided(
-        "background_power", value, (q[0], q[1], q[2], q[3]), settings.bars.power_ratio, 0, n, unit="ratio - 1",
-        detail=detail,
-    )  # fmt: skip
-
-
-def probe_gate(result: Probe, bars: Bars, controls: dict[str, Any]) -> GateResult:
-    """The probe's AUC against its bar. Where even permuted labels reach the bar, the sample is too small to tell."""
-    few = ""
-    if np.isfinite(result.null_hi95) and result.null_hi95 > bars.probe_auc:
-        few = f"permuted labels reach {result.null_hi95:.3f} (95 %), above the bar: too few stamps to tell"
-    detail = {
-        "null_mean": result.null_mean,
-        "null_hi95": result.null_hi95,
-        "p_value": result.p_value,
-        "fold_aucs": list(result.fold_aucs),
-        "components": result.components,
-        "groups": result.groups,
-        "controls": controls,
-        "fpr": list(result.fpr),
-        "tpr": list(result.tpr),
-    }
-    interval = (result.lo68, result.hi68, result.lo95, result.hi95)
-    return decided(
-        "feature_probe", result.auc, interval, bars.probe_auc, result.n_a, result.n_b, unit="AUC", detail=detail,
-        insufficient=few if result.auc <= bars.probe_auc else "",
-    )  # fmt: skip
-
-
-def frechet_gate(result: Frechet, n_real: int, n_injected: int) -> GateResult:
-    """The Frechet distance; reported beside that of two halves of the real sample."""
-    detail = {
-        "plug_in": result.plug_in,
-        "components": result.components,
-        "n_common": result.n_common,
-        "at_common_size": result.matched_median,
-        "real_real_median": result.null_median,
-        "real_real_hi95": result.null_hi95,
-    }
-    interval = (result.lo68, result.hi68, result.lo95, result.hi95)
-    return decided("feature_frechet", result.value, interval, None, n_real, n_injected, unit="sigma^2", detail=detail)

@@ -27,7 +27,8 @@ import polars as pl
 
 from lens_assets.science.cutouts.features import annulus_snr
 from lens_assets.science.cutouts.settings import NormalisationSpec
-from lens_assets.science.realism.azimuth import coherent_map, disc, residuals
+from lens_assets.science.realism.azimuth import coherent_map, residuals
+from lens_assets.science.realism.disc import disc
 from lens_assets.science.surveys.layout import BANDS, PIXEL_SCALE, ZERO_POINT
 
 SOFTENING = 0.1

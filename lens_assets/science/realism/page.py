@@ -16,7 +16,7 @@ import polars as pl
 
 from lens_assets.science.cutouts.page_parts import STYLE, number, stamps, table, text
 from lens_assets.science.hashing import seed_of
-from lens_assets.science.realism.gates import GateResult
+from lens_assets.science.realism.gate import GateResult
 from lens_assets.science.realism.report import RealismReport
 from lens_assets.science.realism.stamps import StampSet
 

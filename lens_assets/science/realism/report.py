@@ -19,9 +19,10 @@ from lens_assets.science.columns.realism import REALISM_GATES, REALISM_MEASURES
 from lens_assets.science.cutouts.settings import NormalisationSpec
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import digest
-from lens_assets.science.realism import background as bg
 from lens_assets.science.realism import gates as g
+from lens_assets.science.realism.background_gates import background_gates
 from lens_assets.science.realism.feature_space import feature_gates
+from lens_assets.science.realism.gate import GateResult
 from lens_assets.science.realism.match import Matched, match
 from lens_assets.science.realism.measure import STRUCTURE, arc_measures
 from lens_assets.science.realism.settings import GATES, Override, Settings
@@ -38,15 +39,15 @@ class RealismReport:
 
     verdict: Literal["go", "no-go"]
     reasons: list[str]
-    gates: list[g.GateResult]
+    gates: list[GateResult]
     facts: dict[str, Any]
     measures: pl.DataFrame = field(repr=False, compare=False)
 
-    def gate(self, name: str) -> g.GateResult:
+    def gate(self, name: str) -> GateResult:
         """One gate by name."""
         return next(x for x in self.gates if x.name == name)
 
-    def with_gate(self, gate: g.GateResult) -> RealismReport:
+    def with_gate(self, gate: GateResult) -> RealismReport:
         """The same report with one more gate, which decides nothing (the blinded panel's votes come later)."""
         if gate.name in self.facts["blocking"]:
             raise BadInput(f"gate {gate.name} blocks: it belongs into the verdict, not beside it")
@@ -131,7 +132,7 @@ def realism_report(
     facts["matching"] = {"conditions": conditions.facts, "brightness": bright.facts}
 
     results = _population_gates(real, injected, m_real, m_inj, conditions, settings, key)
-    background, facts["background"] = _background_gates(injected, hosts, settings, key)
+    background, facts["background"] = background_gates(injected, hosts, settings, key)
     results += background
     results += feature_gates(real, injected, hosts, negatives_features, negatives_groups, bright, settings, key)
     results.sort(key=lambda x: GATES.index(x.name))
@@ -217,7 +218,7 @@ def _population_gates(
     m: Matched,
     s: Settings,
     key: tuple[Any, ...],
-) -> list[g.GateResult]:
+) -> list[GateResult]:
     a, b = m_real[m.real], m_inj[m.injected]
     ga, gb = real.strings("group")[m.real], injected.strings("group")[m.injected]
     out = [
@@ -230,37 +231,6 @@ def _population_gates(
     for name, measure in STRUCTURE.items():
         out.append(g.distance_gate(name, _column(a, measure), _column(b, measure), ga, gb, s, key))
     return out
-
-
-def _background_gates(
-    injected: StampSet, hosts: StampSet, s: Settings, key: tuple[Any, ...]
-) -> tuple[list[g.GateResult], dict[str, Any]]:
-    """One injection a host (the first by id), so that every untouched pixel is used once."""
-    where = {h: i for i, h in enumerate(hosts.frame["galaxy_id"].to_list())}
-    rows, partner, seen = [], [], set()
-    missing = 0
-    for i, host in enumerate(injected.frame["galaxy_id"].to_list()):
-        if host not in where:
-            missing += 1
-        elif host not in seen:
-            seen.add(host)
-            rows.append(i)
-            partner.append(where[host])
-    facts = {"hosts_used": len(rows), "injections_without_untouched_host": missing}
-    if len(rows) < s.min_background_hosts:
-        few = f"{len(rows)} hosts with an untouched stamp, at least {s.min_background_hosts} are needed"
-        blank = (NAN,) * 4
-        return [
-            g.decided("background_ks", NAN, blank, s.bars.ks_p, 0, len(rows), insufficient=few, better="high"),
-            g.decided("background_power", NAN, blank, s.bars.power_ratio, 0, len(rows), insufficient=few),
-        ], facts
-    made, bare = injected.take(np.array(rows)), hosts.take(np.array(partner))
-    names = made.strings("galaxy_id")
-    sky = bg.sky_of(bare.images, bare.invvar)
-    return [
-        g.ks_gate(made.images, bare.images, sky, names, s, key),
-        g.power_gate(made.images, bare.images, names, names, s, key),
-    ], facts
 
 
 def _labelled(stamps: StampSet, measures: pl.DataFrame, side: str, conditions: Any, bright: Any) -> pl.DataFrame:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lens_assets.science.errors import BadInput
 from lens_assets.science.hashing import generator
-from lens_assets.science.realism.gates import GateResult, decided
+from lens_assets.science.realism.gate import GateResult, decided
 from lens_assets.science.realism.panel import score_votes
 from lens_assets.science.realism.probe import auc
 
