@@ -70,7 +70,7 @@ def _probes(axis: Any, entries: Sequence[Entry]) -> None:
     axis.axvline(0.5, color=GREY, lw=1, ls="--")
     axis.set(xlim=(0.2, 1.02), ylim=(-0.7, len(entries) - 0.4), yticks=[])
     axis.set_xlabel("AUC, 95 % interval (line: bar; dashed: cannot tell)", fontsize=8)
-    axis.legend(fontsize=7, frameon=False, loc="lower right")
+    axis.legend(fontsize=7, frameon=False, loc="lower left")  # untouched hosts lie far to the right
     _tidy(axis)
 
 
