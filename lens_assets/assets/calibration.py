@@ -19,6 +19,7 @@ from lens_assets.science.columns.calibration import (
     PRIOR_CALIBRATION,
 )
 from lens_assets.science.completeness.detectability import CODE as GATE_CODE
+from lens_assets.science.completeness.prior_error import PriorDraws
 from lens_assets.science.hashing import digest
 from lens_assets.science.injections.priors import PriorSet, prior_set
 from lens_assets.science.injections.variants import Variant
@@ -28,6 +29,8 @@ from lens_assets.science.provenance import code_digest
 from lens_assets.science.storage import Artefact, Draft
 
 GROUP = "calibration"
+REWEIGHTING = ("calibration/model.py", "injections/priors.py", "injections/distributions.py")
+"""Code outside its own room with which a surface is counted again under draws of the fit."""
 CODE = ("calibration", "injections", "realism/measure.py", *GATE_CODE)
 
 
@@ -71,6 +74,19 @@ def priors_for(variant: Variant, workspace: Workspace) -> PriorSet:
     """The prior set a variant draws from, the fitted one included."""
     fitted = fitted_for(variant, workspace)
     return fitted.priors if fitted and variant.prior_set == "calibrated" else prior_set(variant.prior_set)
+
+
+def fit_of(variant: Variant, workspace: Workspace) -> Artefact | None:
+    """The calibration whose prior set a variant draws from, ``None`` for a set that was not fitted."""
+    return workspace.store().get("prior_calibration") if variant.prior_set == "calibrated" else None
+
+
+def prior_draws(variant: Variant, fit: Artefact | None) -> PriorDraws | None:
+    """Draws of the error of that fit, for a surface of the variant."""
+    if fit is None:
+        return None
+    drawn = PriorSet.model_validate(fit.json("priors"))
+    return PriorDraws.of(drawn, fit.read("draws"), mixture=variant.source == "mixture", colours=variant.colours)
 
 
 def image_blind(channels: list[Artefact]) -> set[str]:

@@ -3,7 +3,9 @@
 import dagster as dg
 import polars as pl
 
+from lens_assets.assets.calibration import REWEIGHTING, fit_of, prior_draws
 from lens_assets.assets.detectors import stamps_of
+from lens_assets.assets.injections import variant_of
 from lens_assets.assets.logbook import freeze
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
 from lens_assets.partitions import ALL, BATCHES_OF_VARIANT, DETECTOR, DETECTOR_OF_SURFACE, SAME, SURFACE, folder_key
@@ -104,8 +106,9 @@ def anchors(
 
 
 @dg.asset(
-    **renewing(GROUP, {"python", "scipy", "matplotlib"}, partial=("injection_batch",)),
+    **renewing(GROUP, {"python", "scipy", "matplotlib"}, partial=("injection_batch", "prior_calibration")),
     partitions_def=SURFACE,
+    deps=[dg.AssetDep("prior_calibration", partition_mapping=ALL)],  # read by the variants that draw from it
     ins={
         "injection_scores": dg.AssetIn(partition_mapping=SAME),
         "realism": dg.AssetIn(partition_mapping=SAME),
@@ -130,13 +133,16 @@ def completeness_surface(
 ) -> dg.MaterializeResult[Artefact]:
     """Completeness per cell of Einstein radius, PSF and depth, at every threshold, with host-aware intervals that carry
     the threshold's own error; observable fraction and conditional completeness; marginals; physics checks; weights of
-    the survey. Its header, name and figures carry the realism verdict."""
+    the survey; where priors were fitted, what their error adds. Its header, name and figures carry the realism verdict."""
     settings, keys = workspace.profile().completeness, context.partition_key.keys_by_dimension
+    variant = variant_of(keys["variant"])
+    fit = fit_of(variant, workspace)
     identity = {
-        "code": code_digest("completeness", "columns/completeness.py"),
+        "code": code_digest("completeness", "columns/completeness.py", *REWEIGHTING),
         "settings": settings,
         "types": types_searched(workspace),
         **digests(injection_scores, realism, injection_batch, evaluation, detectability, conditions),
+        **({**digests(fit), "variant": variant.digest} if fit else {}),
     }
 
     def make(draft: Draft) -> None:
@@ -160,6 +166,7 @@ def completeness_surface(
                 "gate": detectability.json("gate"),
                 "made_of": {"scores": injection_scores.digest, "thresholds": evaluation.digest},
             },
+            prior_draws(variant, fit),
         )
         surface.save(draft)
         survey = marginals.survey_weighted(surface, of_hosts(conditions, workspace))

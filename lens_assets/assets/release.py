@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from lens_assets import lookup
-from lens_assets.assets.calibration import priors_for
+from lens_assets.assets.calibration import REWEIGHTING, priors_for
 from lens_assets.assets.completeness import of_hosts, types_searched
 from lens_assets.assets.injections import variant_of
 from lens_assets.assets.stage import digests, markdown, of_table, renewing, stage
@@ -55,7 +55,9 @@ def sensitivity(
     runs = workspace.profile().runs
     made_here, primary = of_profile(completeness_surface, runs)
     identity = {
-        "code": code_digest("completeness", "clusters.py", "columns/sensitivity.py", "columns/completeness.py"),
+        "code": code_digest(
+            "completeness", "clusters.py", "columns/sensitivity.py", "columns/completeness.py", *REWEIGHTING
+        ),
         "primary": primary,
         "types": types_searched(workspace),
         **digests(list(made_here.values()), conditions),
@@ -133,7 +135,12 @@ def release(
     frozen, found = (next(a for a in of if a.partition == runs.detectors[0]) for of in (detector, anchors))
     identity = {
         "code": code_digest(
-            "release", "completeness", "columns/release.py", "columns/completeness.py", "columns/sensitivity.py"
+            "release",
+            "completeness",
+            "columns/release.py",
+            "columns/completeness.py",
+            "columns/sensitivity.py",
+            *REWEIGHTING,
         ),
         "lookup": sha256_file(lookup.__file__),  # a copy of it is in the release
         "runs": runs,

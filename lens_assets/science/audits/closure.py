@@ -10,11 +10,15 @@ lies in the central predictive interval; for a surface that is right they are tr
 True lenses of one brick share what its cell does not say, so where their ids are known the number of lenses that is tested is
 the effective one, with bricks as clusters: with some ten bricks a count is not as sure as its binomial.
 
+A surface of fitted priors is asked twice: with the interval that is published for its priors (``total_*``), and with that which
+knows the fit's own error (``full_*``). True lenses have true priors, so only the second claims to hold them.
+
 What does not belong here: opening the truth. The caller does that, and only closure tests and the truth audit may.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +37,9 @@ from lens_assets.science.intervals import Interval, jeffreys, wilson
 F64 = npt.NDArray[np.float64]
 _LEVELS = (0.68, 0.95)
 _NONE = {level: Interval(np.full(1, np.nan), np.full(1, np.nan), level, "none") for level in _LEVELS}
+_FULL = {f"predicted_full_{c.removeprefix('predicted_')}": c for c in bounds("predicted", _NONE)} | {
+    "full_inside68": "inside68", "full_inside95": "inside95", "p_closure_full": "p_closure",
+}  # fmt: skip
 MIN_PER_CELL = 10
 """True lenses a single cell needs for a row of its own."""
 
@@ -55,6 +62,31 @@ def closure(
     Lenses outside the grid in PSF or depth, or in unsupported cells, are counted in ``n_true_unsupported``, not
     compared; lenses outside it in theta_E belong to no row.
     """
+    frame = _compared(surface, truth_lenses, threshold, min_per_cell)
+    if surface.prior is None:
+        return frame
+    again = _compared(with_prior_error(surface), truth_lenses, threshold, min_per_cell)
+    key = ["closure_level", "at_theta_e", "at_psf", "at_depth", "n_true_lenses"]
+    # a row whose cells have no such bound everywhere is about other lenses: it has none
+    return CLOSURE.conform(
+        frame.drop(_FULL).join(
+            again.select(*key, *(pl.col(c).alias(full) for full, c in _FULL.items())),
+            on=key,
+            how="left",
+            nulls_equal=True,
+        )
+    )
+
+
+def with_prior_error(surface: Surface) -> Surface:
+    """The surface with the error of its fitted priors in the interval; a cell without such a bound claims nothing."""
+    known = pl.all_horizontal(pl.col(f"full_{b}").is_not_null() for b in ("lo68", "hi68"))
+    support = pl.when(known | (pl.col("support") == "empty")).then(pl.col("support")).otherwise(pl.lit("insufficient"))
+    bound = [pl.col(f"full_{b}").alias(f"total_{b}") for b in ("lo68", "hi68", "lo95", "hi95")]
+    return replace(surface, cells=surface.cells.with_columns(*bound, support))
+
+
+def _compared(surface: Surface, truth_lenses: pl.DataFrame, threshold: str, min_per_cell: int) -> pl.DataFrame:
     for column in ("theta_e", "psfsize_r", "depth_r", "score"):
         if column not in truth_lenses.columns:
             raise BadInput("the truth audit needs this column", column=column)
@@ -91,7 +123,7 @@ def closure(
         worth = _worth(brick[here], found[here])
         out.append(_row(rows, level, at, n * mine, k * mine, shared, lost, worth))
     frame = pl.DataFrame([{"operating_point": point.name, **row} for row in out], infer_schema_length=None)
-    return CLOSURE.conform(nulls(frame))
+    return CLOSURE.conform(nulls(frame.with_columns(pl.lit(None).alias(c) for c in _FULL)))
 
 
 def expected_inside(surface: Surface, rows: pl.DataFrame) -> dict[int, F64]:
@@ -133,6 +165,11 @@ def summary(frame: pl.DataFrame, family_error: float = 0.05) -> dict[str, Any]:
         out[level] = {"rows": m, "inside": k, "share95": span, "interval": interval.name}
     whole = compared.filter(pl.col("closure_level") == "all")
     out["difference"] = float(whole["difference"][0]) if whole.height else None
+    if frame["p_closure_full"].null_count() < frame.height:
+        known = rows.filter(pl.col("full_inside68").is_not_null())
+        out["with_the_error_of_the_priors"] = {
+            "rows": known.height, "inside68": int(known["full_inside68"].sum()), "inside95": int(known["full_inside95"].sum()),
+        }  # fmt: skip
     return out
 
 

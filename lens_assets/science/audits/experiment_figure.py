@@ -10,7 +10,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lens_assets.science.audits.judge import AS_PUBLISHED, LENSES, Outcome
+from lens_assets.science.audits.judge import AS_PUBLISHED, LENSES, WITH_PRIORS, Outcome
 from lens_assets.science.audits.steps import ALIKE, EXACT, ORDINARY, PUBLISHED, SKY
 from lens_assets.science.completeness.figures import _FINE, _INK, _STOP, _STYLE
 
@@ -24,7 +24,7 @@ def closure_figure(outcome: Outcome, title: str) -> Figure:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(15.5, 6.2), layout="constrained")
         steps, share, cells = figure.subplots(1, 3, width_ratios=(1.05, 1.25, 1.0))
-        _steps(steps, outcome.steps)
+        _steps(steps, outcome.steps, outcome.facts.get("priors"))
         _coverage(share, outcome.arms)
         _cells(cells, outcome.cells)
         lenses = int(outcome.arms.filter(pl.col("closure_against") == LENSES)["n_true_lenses"].max() or 0)  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ def _colour(arm: str) -> str:
     return _SHOWN.get(arm, _FURTHER)
 
 
-def _steps(ax: Axes, steps: pl.DataFrame) -> None:
+def _steps(ax: Axes, steps: pl.DataFrame, priors: dict[str, Any] | None) -> None:
     rows = [r for r in steps.iter_rows(named=True) if r["closure_step"] != "all together"]
     ladder = [r for r in rows if r["closure_step"][0].isdigit()]
     further = [r for r in rows if not r["closure_step"][0].isdigit()]
@@ -57,11 +57,14 @@ def _steps(ax: Axes, steps: pl.DataFrame) -> None:
         ax.text(max(r["completeness_after"], r["completeness_before"]) + 0.015, i + 0.5,
                 f"{r['step_difference']:+.3f} ± {half:.3f}", fontsize=9, va="center", color="#444444",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.9}, zorder=4)  # fmt: skip
+    if priors is not None and priors["lo68"] is not None:
+        ax.plot([priors["lo68"], priors["hi68"]], [0, 0], color=_STOP, lw=5, alpha=0.35, solid_capstyle="butt")
+        ax.text(priors["lo68"], -0.22, "error of the fit, 68 %", fontsize=8, color=_STOP)
     sky = ladder[-1]["completeness_after"]
     ax.axvline(sky, color=_INK, lw=0.8, ls=":")
     ax.set_yticks(range(len(names)), [_wrapped(n) for n, *_ in names], fontsize=8.5)
-    ax.invert_yaxis()
     high = max(v for _, v, _ in names)
+    ax.set_ylim(len(names) - 0.5, -0.6)
     ax.set_xlim(min(v for _, v, _ in names) - 0.06, high + 0.16)
     ax.set_xlabel("completeness at the true lenses' own cells")
     ax.set_title("one change at a time, 68 %", fontsize=10)
@@ -120,7 +123,7 @@ def _cells(ax: Axes, cells: pl.DataFrame) -> None:
 
 
 def _rank(arm: str) -> tuple[int, str]:
-    order = [PUBLISHED, AS_PUBLISHED, ORDINARY, ALIKE, EXACT]
+    order = [PUBLISHED, AS_PUBLISHED, WITH_PRIORS, ORDINARY, ALIKE, EXACT]
     return (order.index(arm) if arm in order else len(order), arm)
 
 

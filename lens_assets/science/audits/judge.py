@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from lens_assets.science.audits.closure import MIN_PER_CELL, closure, expected_inside
+from lens_assets.science.audits.closure import MIN_PER_CELL, closure, expected_inside, with_prior_error
 from lens_assets.science.audits.instrument import CELL, supported
 from lens_assets.science.audits.settings import ClosureSettings
-from lens_assets.science.audits.steps import PUBLISHED, Arm, steps_table
+from lens_assets.science.audits.steps import PUBLISHED, STEPS, Arm, steps_table
 from lens_assets.science.columns.audits import CLOSURE_ARMS, CLOSURE_CELLS, CLOSURE_STEPS
 from lens_assets.science.completeness.model import Surface
+from lens_assets.science.completeness.recount import remaining
 from lens_assets.science.completeness.surface import build_surface
 from lens_assets.science.completeness.thresholds import OperatingPoint
 from lens_assets.science.hashing import seed_of, sites_of, uniform
@@ -26,6 +27,7 @@ LENSES = "true lenses of the closure sky"
 FRESH = "its own arcs on fresh galaxies"
 REPLICATES = "its own arcs on fresh galaxies, disjoint hosts"
 AS_PUBLISHED = "as published, with its threshold's error"
+WITH_PRIORS = "as published, with the errors of threshold and priors"
 _FEWEST = 20
 """Injections a cell needs in a surface of the experiment."""
 
@@ -56,7 +58,8 @@ def judge(surface: Surface, scored: Scored, settings: ClosureSettings) -> Outcom
     point = surface.point("default")
     tables, compared = [], []
     surfaces = {name: _surface(arm, surface, point) for name, arm in scored.arms.items()}
-    for name, against in {AS_PUBLISHED: surface, **surfaces}.items():
+    whole = {AS_PUBLISHED: surface} | ({WITH_PRIORS: with_prior_error(surface)} if surface.prior else {})
+    for name, against in {**whole, **surfaces}.items():
         tables.append(_compared(name, LENSES, against, scored.lenses, point))
         compared.append(_summary(tables[-1], against))
     tables.append(_compared(PUBLISHED, FRESH, surfaces[PUBLISHED], scored.known, point))
@@ -68,17 +71,48 @@ def judge(surface: Surface, scored: Scored, settings: ClosureSettings) -> Outcom
         "surface": scored.arms[PUBLISHED].rows["galaxy_id"], "true lenses": scored.lenses["galaxy_id"],
         "fresh galaxies": scored.known["galaxy_id"],
     }  # fmt: skip
+    steps = CLOSURE_STEPS.conform(steps_table(scored.arms, scored.lenses, surface.grid, point.cut, settings))
     return Outcome(
         CLOSURE_ARMS.conform(pl.DataFrame(compared, infer_schema_length=None)),
-        CLOSURE_STEPS.conform(steps_table(scored.arms, scored.lenses, surface.grid, point.cut, settings)),
+        steps,
         CLOSURE_CELLS.conform(pl.concat([*tables, *pieces], how="vertical_relaxed")),
         {
             **scored.facts,
             "seed": settings.seed,
             "supported_cells": supported(surface).height,
+            "priors": fit_error(surface, scored.lenses, point, steps),
             "bricks": {name: int(np.unique(sites_of(ids.to_list())).size) for name, ids in bricks.items()},
         },
     )
+
+
+def fit_error(
+    surface: Surface, lenses: pl.DataFrame, point: OperatingPoint, steps: pl.DataFrame
+) -> dict[str, Any] | None:
+    """What the error of the fitted priors does to the published completeness at the true ``lenses``' own cells, and whether it
+    holds what the step `priors made true` gave there; ``None`` for priors without a fit."""
+    if surface.recounted is None:
+        return None
+    grid = surface.grid
+    place = [lenses[c].cast(pl.Float64).fill_null(np.nan).to_numpy() for c in ("theta_e", "psfsize_r", "depth_r")]
+    cell = grid.flat(*(axis.index(v) for axis, v in zip(grid.axes, place, strict=True)))
+    cells = surface.cells.filter(pl.col("operating_point") == point.name)
+    weight = np.bincount(cell[cell >= 0], minlength=grid.size) * (cells["support"] == "supported").to_numpy()
+    found = surface.recounted.grouped(
+        cells, CELL, weight.astype(float), np.zeros(grid.size, np.int64), 1, surface.points.index(point)
+    )
+    bad = ~(found.effective >= surface.settings.prior_min_effective)
+    first = steps.filter(pl.col("closure_step") == STEPS[0][0]).row(0, named=True)
+    out: dict[str, Any] = {
+        "published": first["completeness_before"], "priors_made_true": first["completeness_after"], "draws": found.c.shape[1],
+        "refused": float(bad.mean()), "effective": float(np.median(found.effective)), "beyond": found.beyond,
+    }  # fmt: skip
+    for level in (68, 95):
+        lo, hi = (float(v[0]) for v in remaining(found.c, bad, (1 - level / 100) / 2))
+        known = np.isfinite(lo)
+        out |= {f"lo{level}": lo if known else None, f"hi{level}": hi if known else None}
+        out[f"inside{level}"] = bool(lo <= first["completeness_after"] <= hi) if known else None
+    return out
 
 
 def _surface(arm: Arm, like: Surface, point: OperatingPoint) -> Surface:

@@ -47,6 +47,33 @@ P_CLOSURE = Column(
     nullable=True,
 )
 
+B_PRED_FULL = bounds(
+    "predicted_full",
+    "of predicted_completeness, error of the fitted priors included; null without a fit",
+    "truth audit",
+)
+FULL_INSIDE = tuple(
+    Column(
+        f"full_inside{level}",
+        pl.Boolean(),
+        "",
+        f"found count inside the {level} % interval with the error of the fitted priors; null without a fit",
+        "truth audit",
+        nullable=True,
+    )
+    for level in (68, 95)
+)
+P_FULL = Column(
+    "p_closure_full",
+    pl.Float64(),
+    "",
+    "two-sided mid-p of the found count, error of the fitted priors included; null without a fit",
+    "truth audit",
+    lo=0,
+    hi=1,
+    nullable=True,
+)
+
 _EXPERIMENT = "closure experiment"
 ARM = Column("closure_arm", pl.String(), "", "the surface that predicts: whose sources, on which hosts", _EXPERIMENT)
 AGAINST = Column("closure_against", pl.String(), "", "what it is compared with", _EXPERIMENT)
@@ -97,8 +124,9 @@ N_STEP = (
 )
 
 COLUMNS: tuple[Column, ...] = (
-    LEVEL, N_TRUE, K_TRUE, N_OUT, N_WORTH, C_TRUE, *B_TRUE, C_PRED, *B_PRED, DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE, ARM,
-    AGAINST, N_COMPARED, *SHARES, N_ARM, HOSTS_ARM, STEP, FROM_ARM, TO_ARM, *C_STEP, STEP_DIFFERENCE, *STEP_BOUNDS,
+    LEVEL, N_TRUE, K_TRUE, N_OUT, N_WORTH, C_TRUE, *B_TRUE, C_PRED, *B_PRED, DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE,
+    *B_PRED_FULL, *FULL_INSIDE, P_FULL, ARM, AGAINST, N_COMPARED, *SHARES, N_ARM, HOSTS_ARM, STEP, FROM_ARM, TO_ARM,
+    *C_STEP, STEP_DIFFERENCE, *STEP_BOUNDS,
     *N_STEP,
 )  # fmt: skip
 
@@ -107,7 +135,7 @@ CLOSURE = Table(
     "true against predicted completeness: of all true lenses, of one theta_E, or of one cell",
     (
         POINT, LEVEL, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, N_TRUE, K_TRUE, N_OUT, N_WORTH, C_TRUE, *B_TRUE, C_PRED, *B_PRED,
-        DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE,
+        DIFFERENCE, INSIDE68, INSIDE95, P_CLOSURE, *B_PRED_FULL, *FULL_INSIDE, P_FULL,
     ),
     ("operating_point", "closure_level", "at_theta_e", "at_psf", "at_depth"),
 )  # fmt: skip

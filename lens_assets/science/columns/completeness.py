@@ -98,6 +98,24 @@ TOTAL = bounds(
     "host-aware, widened by the sampling error of the threshold: the published interval",
     "completeness.combine",
 )
+_PRIOR = "completeness.prior_error"
+PRIOR = bounds(
+    "prior",
+    "completeness over the draws of the fit of the priors; null for priors that were not fitted",
+    _PRIOR,
+)
+FULL = bounds("full", "total_* and the error of the fitted priors; null for priors that were not fitted", _PRIOR)
+PRIOR_EFFECTIVE = Column(
+    "prior_effective", pl.Float64(), "", "effective injections (Kish) under a draw of the fit, median over the draws", _PRIOR,
+    lo=0, nullable=True, ucd="meta.number;stat.value",
+)  # fmt: skip
+PRIOR_REFUSED = fraction("prior_refused", "share of the draws under which too few injections are effective", _PRIOR)
+PRIOR_BEYOND = fraction(
+    "prior_beyond",
+    "share of a draw's lenses whose offset is beyond that of all injections, mean over the draws",
+    _PRIOR,
+)
+PRIOR_COLUMNS = (*PRIOR, *FULL, PRIOR_EFFECTIVE, PRIOR_REFUSED, PRIOR_BEYOND)
 TOTAL_METHOD = Column(
     "total_method", pl.String(), "", "how the published interval was made", "completeness.combine", ucd="meta.note"
 )
@@ -220,6 +238,18 @@ HOST_DEPTH = Column("host_depth", pl.Float64(), "mag", "5-sigma r-band point-sou
                     nullable=True, ucd="phot.mag;em.opt.R;stat.max")  # fmt: skip
 SOURCE_R = Column("injection_source_mag_r", pl.Float64(), "mag", "unlensed r magnitude of the source (AB)", "injections",
                   nullable=True, ucd="phot.mag;em.opt.R")  # fmt: skip
+SOURCE_GZ = tuple(
+    Column(f"injection_source_mag_{b}", pl.Float64(), "mag", f"unlensed {b} magnitude of the source (AB)", "injections",
+           nullable=True, ucd=f"phot.mag;em.opt.{ucd}")
+    for b, ucd in (("g", "B"), ("z", "I"))
+)  # fmt: skip
+SOURCE_SIZE = Column("injection_source_re", pl.Float64(), "arcsec", "circularised half-light radius of the source", "injections",
+                     lo=0, nullable=True, ucd="phys.angSize")  # fmt: skip
+SOURCE_FAMILY = Column("injection_family", pl.String(), "", "source family: sersic, clumpy, real, point", "injections",
+                       nullable=True, ucd="meta.code.class")  # fmt: skip
+SOURCE_CLUMPS = Column("injection_clump_fraction", pl.Float64(), "", "share of the source's light in clumps", "injections",
+                       lo=0, hi=1, nullable=True, ucd="phot.flux;arith.ratio")  # fmt: skip
+DRAWN_WITH = (SOURCE_R, *SOURCE_GZ, SOURCE_SIZE, SOURCE_FAMILY, SOURCE_CLUMPS)
 BETA = Column("injection_beta", pl.Float64(), "", "source offset in units of theta_E", "injections", lo=0, nullable=True,
               ucd="pos.angDistance;arith.ratio")  # fmt: skip
 OBSERVABLE = Column(
@@ -236,10 +266,11 @@ AXIS_CLASS = Column("axis_class", pl.String(), "", "class along an axis of class
 
 COLUMNS: tuple[Column, ...] = (
     I_THETA, I_PSF, I_DEPTH, CELL_THETA, CELL_PSF, CELL_DEPTH, POINT, CUT, N, K, HOSTS, N_EFF, C, *BINOMIAL, *HOST,
-    *TOTAL, TOTAL_METHOD, MEAN_SCORE, MEAN_SNR, SUPPORT, N_OBS, K_OBS, K_HIDDEN, F_OBS, F_COND, *B_OBS, *B_COND, AXIS,
+    *TOTAL, *PRIOR_COLUMNS, TOTAL_METHOD,
+    MEAN_SCORE, MEAN_SNR, SUPPORT, N_OBS, K_OBS, K_HIDDEN, F_OBS, F_COND, *B_OBS, *B_COND, AXIS,
     I_KEPT, AT, WEIGHTING, SHARE, OUTSIDE, EMPTY, SCARCE, BOUND_LO, BOUND_HI, CHECK, SCOPE, FROM, TO, C_FROM, C_TO, P,
     P_HOLM, VIOLATES, WHERE_THETA, WHERE_PSF, WHERE_DEPTH, INJECTION, HOST_ID, HOST_TYPE, SCORE, SNR, MAG, HOST_PSF,
-    HOST_DEPTH, SOURCE_R, BETA, OBSERVABLE, TILE_WEIGHTED, AXIS_LO, AXIS_HI, AXIS_CLASS,
+    HOST_DEPTH, *DRAWN_WITH, BETA, OBSERVABLE, TILE_WEIGHTED, AXIS_LO, AXIS_HI, AXIS_CLASS,
 )  # fmt: skip
 
 CELL = (I_THETA, I_PSF, I_DEPTH)
@@ -265,6 +296,7 @@ SURFACE = Table(
         MEAN_SCORE,
         MEAN_SNR,
         SUPPORT,
+        *PRIOR_COLUMNS,
     ),
     ("operating_point", "i_theta", "i_psf", "i_depth"),
 )
@@ -277,7 +309,7 @@ TWO_FACTOR = Table(
 MARGINALS = Table(
     "completeness_marginals",
     "one value along one axis at one operating point, under one weighting",
-    (POINT, WEIGHTING, AXIS, I_KEPT, AT, N, K, HOSTS, N_EFF, C, *HOST, *TOTAL, TOTAL_METHOD, SHARE),
+    (POINT, WEIGHTING, AXIS, I_KEPT, AT, N, K, HOSTS, N_EFF, C, *HOST, *TOTAL, TOTAL_METHOD, SHARE, *PRIOR_COLUMNS),
     ("operating_point", "weighting", "axis", "i_axis"),
 )
 SURVEY = Table(
@@ -310,7 +342,7 @@ PHYSICS = Table(
 MEMBERS = Table(
     "completeness_members",
     "one injection of the surface: the way from a cell to what it was counted from",
-    (*CELL, INJECTION, HOST_ID, HOST_TYPE, HOST_PSF, HOST_DEPTH, SCORE, SNR, MAG, SOURCE_R, BETA, OBSERVABLE),
+    (*CELL, INJECTION, HOST_ID, HOST_TYPE, HOST_PSF, HOST_DEPTH, SCORE, SNR, MAG, *DRAWN_WITH, BETA, OBSERVABLE),
     ("i_theta", "i_psf", "i_depth", "injection"),
 )
 

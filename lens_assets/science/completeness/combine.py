@@ -1,9 +1,10 @@
-"""Adding the sampling error of a threshold to the interval of a completeness.
+"""Adding the sampling error of a threshold, and that of fitted priors, to the interval of a completeness.
 
 A threshold set at a false-positive rate is a quantile of finitely many negatives. At its upper bound fewer injections
 are found, at its lower bound more; those completenesses are recounted, not extrapolated. The two errors are
 independent (negatives against injections), so they are added in quadrature, on the scale arcsin sqrt C on which a
-binomial's variance does not depend on C (Anscombe 1948, doi:10.1093/biomet/35.3-4.246) and which cannot leave [0, 1].
+binomial's variance does not depend on C (Anscombe 1948, doi:10.1093/biomet/35.3-4.246) and which cannot leave [0, 1]. So is the
+error of fitted priors (other lenses again), which moves the completeness to its quantiles over the draws of the fit.
 """
 
 from __future__ import annotations
@@ -24,17 +25,21 @@ def angle(c: npt.ArrayLike) -> F64:
 
 
 def with_threshold_error(c: npt.ArrayLike, own: Interval, c_strict: npt.ArrayLike, c_loose: npt.ArrayLike) -> Interval:
-    """``own`` widened by the completeness at the strict (high) and loose (low) bound of the threshold at that level.
+    """``own`` widened by the completeness at the strict (high) and loose (low) bound of the threshold at that level."""
+    return in_quadrature(c, own, c_strict, c_loose, SUFFIX)
 
-    The name says whether anything was added: it is ``own.name`` where strict and loose agree with ``c`` everywhere.
+
+def in_quadrature(c: npt.ArrayLike, own: Interval, lo: npt.ArrayLike, hi: npt.ArrayLike, suffix: str) -> Interval:
+    """``own`` widened by another, independent error that takes ``c`` to ``lo`` and to ``hi``; its name with ``suffix``.
+
+    Each side by itself; a bound on the wrong side of ``c`` (or ``nan``) adds nothing, and then the side stays the very same number.
     """
-    c, strict, loose = (np.asarray(a, float) for a in (c, c_strict, c_loose))
+    c, lo, hi = (np.asarray(a, float) for a in (c, lo, hi))
     at = angle(c)
-    down = np.hypot(np.maximum(at - angle(own.lo), 0), np.maximum(at - angle(strict), 0))
-    up = np.hypot(np.maximum(angle(own.hi) - at, 0), np.maximum(angle(loose) - at, 0))
-    lo = np.sin(np.clip(at - down, 0, np.pi / 2)) ** 2
-    hi = np.sin(np.clip(at + up, 0, np.pi / 2)) ** 2
-    # where nothing is added the bound stays the very same number
-    lo = np.where(np.isclose(strict, c, rtol=0, atol=0, equal_nan=True), own.lo, lo)
-    hi = np.where(np.isclose(loose, c, rtol=0, atol=0, equal_nan=True), own.hi, hi)
-    return Interval(lo, hi, own.level, own.name + SUFFIX)
+    with np.errstate(invalid="ignore"):
+        further = at - angle(lo), angle(hi) - at
+        down = np.hypot(np.maximum(at - angle(own.lo), 0), np.maximum(further[0], 0))
+        up = np.hypot(np.maximum(angle(own.hi) - at, 0), np.maximum(further[1], 0))
+        low = np.where(further[0] > 0, np.sin(np.clip(at - down, 0, np.pi / 2)) ** 2, own.lo)
+        high = np.where(further[1] > 0, np.sin(np.clip(at + up, 0, np.pi / 2)) ** 2, own.hi)
+    return Interval(low, high, own.level, own.name + suffix)

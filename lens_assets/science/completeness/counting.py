@@ -53,7 +53,10 @@ def members(injections: pl.DataFrame, grid: Grid) -> tuple[pl.DataFrame, Rejecti
         "injection_mag_r": ("lensed_mag_r", pl.Float64),
         "host_psf": ("psfsize_r", pl.Float64),
         "host_depth": ("depth_r", pl.Float64),
-        "injection_source_mag_r": ("source_mag_r", pl.Float64),
+        **{f"injection_source_mag_{b}": (f"source_mag_{b}", pl.Float64) for b in "grz"},
+        "injection_source_re": ("source_re", pl.Float64),
+        "injection_family": ("family", pl.String),
+        "injection_clump_fraction": ("clump_fraction", pl.Float64),
         "injection_beta": ("beta", pl.Float64),
         "injection_observable": ("observable", pl.Boolean),
     }

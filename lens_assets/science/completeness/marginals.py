@@ -29,6 +29,7 @@ from lens_assets.science.completeness.model import Surface, bounds, nulls
 from lens_assets.science.completeness.stratified import NAME, Stratified, stratified
 from lens_assets.science.completeness.thresholds import OperatingPoint
 from lens_assets.science.errors import BadInput
+from lens_assets.science.intervals import Interval
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -235,7 +236,15 @@ def _weighted_rows(
     whole = np.bincount(group_of, weight, length) if total_weight is None else np.full(length, total_weight)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.clip(backed / whole, 0, 1)
-    return _rows(surface, point, axis, label, part, recount, share)
+    total = {
+        level: with_threshold_error(part.c, own, recount[f"hi{round(100 * level)}"], recount[f"lo{round(100 * level)}"])
+        for level, own in part.intervals.items()
+    }
+    ok = np.where(units["ok"].to_numpy(), weight, 0.0)
+    prior = surface.prior_columns(units, unit, ok, group_of, point, part.c, part.n_eff, total)
+    return _rows(surface, point, axis, label, part, total, share).with_columns(
+        pl.Series(name, values) for name, values in prior.items()
+    )
 
 
 def _weighted_mean(u: I64, n: I64, k: I64, weight: F64, group_of: I64, length: int) -> F64:
@@ -247,13 +256,9 @@ def _weighted_mean(u: I64, n: I64, k: I64, weight: F64, group_of: I64, length: i
 
 
 def _rows(
-    surface: Surface, point: OperatingPoint, axis: AxisName, label: str, part: Stratified, recount: dict[str, F64],
-    share: F64,
+    surface: Surface, point: OperatingPoint, axis: AxisName, label: str, part: Stratified,
+    total: Mapping[float, Interval], share: F64,
 ) -> pl.DataFrame:  # fmt: skip
-    total = {
-        level: with_threshold_error(part.c, own, recount[f"hi{round(100 * level)}"], recount[f"lo{round(100 * level)}"])
-        for level, own in part.intervals.items()
-    }
     m = part.c.size
     return pl.DataFrame(
         {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,23 @@ import numpy.typing as npt
 import polars as pl
 
 from lens_assets.science.completeness.grid import Grid
+from lens_assets.science.completeness.prior_error import PriorDraws
+from lens_assets.science.completeness.recount import LEVELS, Recounted, no_fit
 from lens_assets.science.completeness.settings import Settings
 from lens_assets.science.completeness.thresholds import OperatingPoint
 from lens_assets.science.completeness.verdict import Verdict
+from lens_assets.science.intervals import Interval
 from lens_assets.science.storage import Artefact, Draft
 
 F64 = npt.NDArray[np.float64]
-LEVELS = (0.68, 0.95)
 _TABLES = ("cells", "two_factor", "marginals", "physics", "members")
+__all__ = ["LEVELS", "Surface", "bounds", "nulls", "place"]
 
 
 @dataclass(frozen=True)
 class Surface:
     """A finished surface. ``meta`` holds what was measured with what: verdict, detector, variant, rejections,
-    methods."""
+    methods. ``prior`` holds draws of the fit of the priors, where they were fitted."""
 
     grid: Grid
     settings: Settings
@@ -35,6 +39,24 @@ class Surface:
     physics: pl.DataFrame
     members: pl.DataFrame
     meta: Mapping[str, Any]
+    prior: PriorDraws | None = None
+
+    @cached_property
+    def recounted(self) -> Recounted | None:
+        """The members counted again under every draw of the fit of their priors; ``None`` where those were not fitted."""
+        if self.prior is None:
+            return None
+        return self.prior.weights(self.members).counted(self.members, [p.cut for p in self.points])
+
+    def prior_columns(
+        self, units: pl.DataFrame, by: Sequence[str], weight: F64, group_of: npt.NDArray[np.int64], point: OperatingPoint,
+        c: F64, n_eff: F64, total: Mapping[float, Interval],
+    ) -> dict[str, F64]:  # fmt: skip
+        """The columns ``prior_*`` and ``full_*`` of groups of completeness ``c`` at ``point``: see ``recount``."""
+        if self.recounted is None:
+            return no_fit(c.size)
+        found = self.recounted.grouped(units, by, weight, group_of, c.size, self.points.index(point))
+        return found.columns(c, n_eff, total, self.settings.prior_min_effective)
 
     @property
     def verdict(self) -> Verdict:
@@ -59,6 +81,8 @@ class Surface:
         ``surface``."""
         for name in _TABLES:
             draft.table(getattr(self, name), name)
+        if self.prior is not None:
+            draft.table(self.prior.table, "prior_draws")
         draft.json("surface", self.header())
         draft.facts.update(
             rows=self.cells.height,
@@ -75,6 +99,7 @@ class Surface:
             "settings": self.settings.model_dump(mode="json"),
             "operating_points": [p.to_json() for p in self.points],
             "meta": dict(self.meta),
+            "prior": None if self.prior is None else self.prior.header(),
         }
 
     @classmethod
@@ -87,6 +112,7 @@ class Surface:
             settings=Settings.model_validate(header["settings"]),
             points=tuple(OperatingPoint(**p) for p in header["operating_points"]),
             meta=header["meta"],
+            prior=PriorDraws.read(header["prior"], artefact.read("prior_draws")) if header["prior"] else None,
             **tables,
         )
 

@@ -64,6 +64,9 @@ class Settings(BaseModel):
     min_false_alarms: int = Field(
         100, ge=1, description="False alarms the random galaxies must be expected to hold, or the gate is refused."
     )
+    prior_min_effective: float = Field(
+        20.0, ge=1, description="Fewer effective injections under a draw of fitted priors: the draw is refused there."
+    )
     model_draws: int = Field(
         0, ge=0, description="Bootstrap replicates of the continuous model that a release carries; 0: no model."
     )

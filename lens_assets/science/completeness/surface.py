@@ -22,6 +22,8 @@ from lens_assets.science.completeness.grid import Grid
 from lens_assets.science.completeness.hostaware import NAME as HOST_NAME
 from lens_assets.science.completeness.hostaware import clustered
 from lens_assets.science.completeness.model import LEVELS, Surface, bounds, nulls, place
+from lens_assets.science.completeness.prior_error import PriorDraws
+from lens_assets.science.completeness.recount import FINEST, no_fit
 from lens_assets.science.completeness.settings import Settings
 from lens_assets.science.completeness.thresholds import OperatingPoint, default_point, operating_points
 from lens_assets.science.completeness.verdict import Verdict
@@ -29,6 +31,7 @@ from lens_assets.science.errors import BadInput
 from lens_assets.science.intervals import Interval, jeffreys
 
 __all__ = ["Surface", "build_surface"]
+_TOTALS = ("total_lo68", "total_hi68", "total_lo95", "total_hi95")
 
 
 def build_surface(
@@ -37,6 +40,7 @@ def build_surface(
     grid: Grid,
     settings: Settings,
     meta: Mapping[str, Any],
+    prior: PriorDraws | None = None,
 ) -> Surface:
     """Count scored injections into a surface.
 
@@ -49,9 +53,13 @@ def build_surface(
     thresholds : ``name``, ``threshold``, and optionally ``fpr_target``, ``lo68``, ``hi68``, ``lo95``, ``hi95``,
         ``n_negatives``, ``refused``. A refused one is listed in the header and has no rows.
     meta : for the header; ``realism`` (the report, or ``None``) becomes the verdict. Say ``detector`` and ``variant``.
+    prior : draws of the fit of the priors the injections were drawn from (needs what each was drawn with); ``None`` for
+        priors without a fit.
 
     Raises :class:`BadInput` for a missing column, a repeated injection, or bins that contradict the host's own values.
     """
+    if prior is not None:
+        prior.check(injections)
     points, refused = operating_points(thresholds, settings.thresholds)
     members, rejections = counting.members(injections, grid)
     counts = counting.Counts.of(members, grid, [p.cuts for p in points])
@@ -82,8 +90,18 @@ def build_surface(
         "found": "score >= cut",
     }
     bare = Surface(
-        grid, settings, points, cells, two_factor, pl.DataFrame(), pl.DataFrame(), MEMBERS.conform(members), header
+        grid,
+        settings,
+        points,
+        cells,
+        two_factor,
+        pl.DataFrame(),
+        pl.DataFrame(),
+        MEMBERS.conform(members),
+        header,
+        prior,
     )
+    bare = replace(bare, cells=SURFACE.conform(nulls(cells.with_columns(**_prior_error(bare)))))
     return replace(
         bare, marginals=MARGINALS.conform(marginals.standard(bare)), physics=PHYSICS.conform(physics.check(bare))
     )
@@ -123,9 +141,38 @@ def _cells(counts: counting.Counts, points: Sequence[OperatingPoint], grid: Grid
             "mean_score": np.tile(counts.mean_score, t),
             "mean_arc_snr": np.tile(counts.mean_snr, t),
             "support": support.tolist(),
+            **no_fit(t * grid.size),
         }
     )
     return SURFACE.conform(nulls(frame))
+
+
+def _prior_error(surface: Surface) -> dict[str, pl.Series]:
+    """The columns of the error of fitted priors, of every cell at every operating point."""
+    parts = []
+    size = surface.grid.size
+    for point in surface.points:
+        cells = surface.cells.filter(pl.col("operating_point") == point.name)
+        value = {c: cells[c].fill_null(np.nan).to_numpy() for c in ("completeness", "n_effective", *_TOTALS)}
+        total = {
+            level: Interval(
+                value[f"total_lo{round(100 * level)}"], value[f"total_hi{round(100 * level)}"], level, HOST_NAME
+            )
+            for level in LEVELS
+        }
+        parts.append(
+            surface.prior_columns(
+                cells,
+                FINEST[:3],
+                np.ones(size),
+                np.arange(size),
+                point,
+                value["completeness"],
+                value["n_effective"],
+                total,
+            )
+        )
+    return {name: pl.Series(name, np.concatenate([p[name] for p in parts])) for name in parts[0]}
 
 
 def _two_factor(
