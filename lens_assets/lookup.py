@@ -11,6 +11,9 @@ hold a continuous model too, which answers only when asked by ``model=True``, an
 is that of the cell alone, with its wide interval, and ``nan`` where it has none; ``outside``       the conditions are
 outside the grid, or unknown: ``nan``.
 
+The interval is for the priors the injections were drawn from. Where these were fitted to lenses the fit has an error of its
+own, and ``priors=True`` asks for the interval that holds it too.
+
 The realism verdict of the release travels with every result. This file is also inside each release, and works from
 there.
 """
@@ -119,7 +122,10 @@ def load(path: str | Path, surface: str | None = None) -> SelectionFunction:
         raise ValueError(f"no surface {surface!r}; there are {', '.join(header['surfaces'])}")
     names = [f"{kind}_{side}{level}" for kind in ("total", "host") for level in (68, 95) for side in ("lo", "hi")]
     read = ["operating_point", "completeness", "n_injections", "n_unique_hosts", "support", *names]
-    table = pq.ParquetFile(headers[0].with_suffix(".parquet")).read(columns=["surface", *read])
+    file = pq.ParquetFile(headers[0].with_suffix(".parquet"))
+    full = [f"full_{side}{level}" for level in (68, 95) for side in ("lo", "hi")]
+    read += [name for name in full if name in file.schema_arrow.names]  # releases of before have none
+    table = file.read(columns=["surface", *read])
     mine = table["surface"].to_numpy() == surface
     columns = {name: table[name].to_numpy()[mine] for name in read}
     sky = None
@@ -205,7 +211,9 @@ class SelectionFunction:
         size = int(np.prod(self.shape))
         if len(columns["operating_point"]) != size * len(self.thresholds):
             raise ValueError("the table does not hold every cell at every operating point")
+        self.priors_fitted = bool(about.get("prior"))
         self._tables: dict[tuple[str, float], F64] = {}
+        self._full: dict[tuple[str, float], F64] = {}
         self._hosts: dict[str, I64] = {}
         for i, point in enumerate(self.thresholds):
             rows = slice(i * size, (i + 1) * size)
@@ -223,6 +231,9 @@ class SelectionFunction:
                 )
                 nowhere = np.array([[np.nan, np.nan, np.nan, 0, 2, np.nan, np.nan, 0]])
                 self._tables[point, level] = np.vstack([np.column_stack([table, np.zeros(size)]), nowhere])
+                if self.priors_fitted:
+                    ends = np.stack([columns[f"full_{side}{tag}"][rows] for side in ("lo", "hi")], axis=1)
+                    self._full[point, level] = np.vstack([ends.astype(float), np.full((1, 2), np.nan)])
         self._sky: tuple[F64, F64] | None = None
         if sky is not None:
             psf, depth = (np.full(12 * SKY_NSIDE**2, np.nan) for _ in range(2))
@@ -238,6 +249,7 @@ class SelectionFunction:
         threshold: str = "default",
         level: float = 0.68,
         model: bool = False,
+        priors: bool = False,
     ) -> Result:
         """Completeness for Einstein radii (arcsec) under r-band seeing (FWHM, arcsec) and 5-sigma point-source depth
         (AB).
@@ -247,8 +259,12 @@ class SelectionFunction:
 
         ``model`` asks the continuous model in place of the table, where the release holds one (``ValueError`` if not). It
         answers in supported cells alone; elsewhere is ``nan`` and the flag of the cell. ``n`` stays that of the cell.
+
+        ``priors`` asks for the interval that holds the error of the fitted priors too (``ValueError`` where they were not
+        fitted, and for the model, which does not know it); a bound that too few injections speak for is ``nan``.
         """
         table = self._table(threshold, level)
+        full = self._with_priors(threshold, level, model) if priors else None
         args = np.broadcast_arrays(*(np.asarray(a, float) for a in (theta_e, psf, depth)))
         shape = args[0].shape
         flat = [np.ascontiguousarray(a).reshape(-1) for a in args]
@@ -257,8 +273,11 @@ class SelectionFunction:
         n, code = np.empty(size, np.int64), np.empty(size, np.int8)
         for start in range(0, size, _CHUNK):
             part = slice(start, start + _CHUNK)
-            rows = table.take(self._cells(*(a[part] for a in flat)), axis=0)
+            cells = self._cells(*(a[part] for a in flat))
+            rows = table.take(cells, axis=0)
             value[part], lo[part], hi[part], n[part], code[part] = (rows[:, i] for i in range(5))
+            if full is not None:
+                lo[part], hi[part] = full.take(cells, axis=0).T
         if model:
             point = self._point(threshold)
             if point not in self.models:
@@ -287,6 +306,7 @@ class SelectionFunction:
         threshold: str = "default",
         level: float = 0.68,
         model: bool = False,
+        priors: bool = False,
     ) -> Result:
         """Completeness at sky positions (ICRS degrees), under the median conditions of their HEALPix cell (nside 128).
 
@@ -299,7 +319,8 @@ class SelectionFunction:
         cell = ang2pix_nest(SKY_NSIDE, ra, dec)
         known = cell >= 0
         psf, depth = (np.where(known, column[np.where(known, cell, 0)], np.nan) for column in self._sky)
-        return self.completeness(theta_e=theta_e, psf=psf, depth=depth, threshold=threshold, level=level, model=model)
+        asked: dict[str, Any] = {"threshold": threshold, "level": level, "model": model, "priors": priors}
+        return self.completeness(theta_e=theta_e, psf=psf, depth=depth, **asked)
 
     def expected_found(
         self,
@@ -309,12 +330,15 @@ class SelectionFunction:
         depth: npt.ArrayLike,
         weights: npt.ArrayLike | None = None,
         threshold: str = "default",
+        priors: bool = False,
     ) -> Expected:
         """Expected number found of a population of lenses, with the error of the surface (not the Poisson noise of
         the sky).
 
         Cells that share a PSF and depth share hosts, so their errors are added linearly; the others in quadrature; the
-        error of the threshold is common to all cells and added linearly. Half of the 68 % width stands for sigma.
+        error of the threshold is common to all cells and added linearly. Half of the 68 % width stands for sigma. ``priors``: with
+        the error of the fitted priors (``ValueError`` where they were not fitted), which is common to all cells too; ``nan``
+        where a cell in use has no such bound.
         """
         table = self._table(threshold, 0.68)
         t, p, d = np.broadcast_arrays(*(np.asarray(a, float) for a in (theta_e, psf, depth)))
@@ -325,7 +349,10 @@ class SelectionFunction:
         inside = np.where(used, per_cell, 0.0)[:-1]
         rows = np.nan_to_num(table[:-1])
         host = (rows[:, 6] - rows[:, 5]) / 2
-        both = np.maximum((rows[:, 2] - rows[:, 1]) / 2, host)
+        ends = rows[:, 1:3]
+        if priors:
+            ends = np.where(inside[:, None] > 0, self._with_priors(threshold, 0.68, False)[:-1], rows[:, 5:7])
+        both = np.maximum((ends[:, 1] - ends[:, 0]) / 2, host)
         cut = np.sqrt(both**2 - host**2)
         columns = (inside * host).reshape(self.shape[0], -1).sum(axis=0)
         error = math.hypot(float(np.sqrt(np.sum(columns**2))), float(np.sum(inside * cut)))
@@ -349,6 +376,16 @@ class SelectionFunction:
         if np.isfinite(r.value):
             lines.append(f"  value     {r.value:.4f}")
             lines.append(f"  interval  {r.lo:.4f} to {r.hi:.4f} ({100 * level:.0f} %)")
+            if self.priors_fitted and not model:
+                lo, hi = self._full[point, level][
+                    int(self._cells(*(np.array([float(a)]) for a in (theta_e, psf, depth)))[0])
+                ]
+                known = (
+                    f"{lo:.4f} to {hi:.4f}"
+                    if np.isfinite([lo, hi]).all()
+                    else "not known: too few injections speak for it"
+                )
+                lines.append(f"            {known}, with the error of the fitted priors")
         else:
             lines.append("  value     nan")
             lines.append("  interval  none")
@@ -379,6 +416,15 @@ class SelectionFunction:
         if level not in LEVELS:
             raise ValueError(f"level {level}: a release holds {' and '.join(map(str, LEVELS))}")
         return self._tables[self._point(threshold), level]
+
+    def _with_priors(self, threshold: str, level: float, model: bool) -> F64:
+        if model:
+            raise ValueError("the continuous model does not know the error of the priors: ask the table")
+        if not self.priors_fitted:
+            raise ValueError(
+                f"the priors of {self.surface} were not fitted to lenses: there is no error of a fit to add"
+            )
+        return self._full[self._point(threshold), level]
 
     def _cells(self, theta_e: F64, psf: F64, depth: F64) -> I64:
         """Row of the table: cells are half-open; the last row is outside (``nan`` too)."""

@@ -84,6 +84,13 @@ def surface_lines(made: Artefact, realism: Artefact, key: str) -> str:
             f"  {r['axis_centre']:8.2f}      {interval(w, 'completeness', 'total_') if w else NONE:28s}  "
             f"{interval(r, 'completeness', 'total_'):28s}  {n:14s}  {share}"
         )
+    if surface.prior is not None:
+        whole = surface.marginals.filter((pl.col("operating_point") == point.name) & (pl.col("axis") == "all"))
+        r = whole.row(0, named=True)
+        lines.append(
+            f"  all injections {interval(r, 'completeness', 'total_')}; with the error of the fitted priors "
+            f"{interval(r, 'completeness', 'full_')} ({surface.prior.n} draws of the fit, {r['prior_refused'] or 0:.0%} refused)"
+        )
     lines.append("  gates: " + "; ".join(_gate(r) for r in realism.read().iter_rows(named=True) if r["gate_blocking"]))
     return "\n".join(lines)
 
@@ -113,6 +120,11 @@ def closure_lines(closure: Artefact, key: str) -> str:
             f"  {at}      {interval(r, 'true_completeness', 'true_'):28s}  "
             f"{interval(r, 'predicted_completeness', 'predicted_'):28s}  {n:10s}  {inside}"
         )
+    whole = rows.filter((pl.col("closure_level") == "all") & pl.col("full_inside68").is_not_null())
+    for r in whole.iter_rows(named=True):
+        inside = ", ".join("yes" if r[f"full_inside{level}"] else "no" for level in (68, 95))
+        predicted = interval(r, "predicted_completeness", "predicted_full_")
+        lines.append(f"  all, with the error of the fitted priors: {predicted}, inside 68 %, 95 %: {inside}")
     lines.append(
         "  Truth is every mock lens outside training, seen or not; the surface is for its own source priors, and the mock's "
         "lenses\n  come from other models: a difference is a finding, not an error of counting."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from lens_assets.science.columns.calibration import CALIBRATION_DRAWS
 from lens_assets.science.columns.completeness import (
     CELL_DEPTH,
     CELL_PSF,
@@ -57,6 +58,7 @@ RELEASE_MARGINALS = _released(MARGINALS, "marginals")
 RELEASE_OPTIONAL = _released(OPTIONAL, "optional_axes")
 RELEASE_PHYSICS = _released(PHYSICS, "physics")
 RELEASE_INJECTIONS = _released(MEMBERS, "injections")
+RELEASE_PRIOR_DRAWS = _released(CALIBRATION_DRAWS, "prior_draws")
 OCCUPANCY = Table(
     "release_occupancy", "one PSF x depth condition of the grid: what the survey and the injections hold there",
     (I_PSF, I_DEPTH, CELL_PSF, CELL_DEPTH, SURVEY_N, SURVEY_SHARE, N, HOSTS), ("i_psf", "i_depth"),
@@ -68,5 +70,5 @@ SKY = Table(
 
 TABLES: tuple[Table, ...] = (
     RELEASE_SURFACE, RELEASE_TWO_FACTOR, RELEASE_MARGINALS, RELEASE_OPTIONAL, RELEASE_PHYSICS,
-    RELEASE_INJECTIONS, OCCUPANCY, SKY,
+    RELEASE_INJECTIONS, RELEASE_PRIOR_DRAWS, OCCUPANCY, SKY,
 )  # fmt: skip

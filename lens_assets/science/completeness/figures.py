@@ -101,7 +101,7 @@ def against_theta_e(surface: Surface, survey: pl.DataFrame | None = None, point:
         right.set_title(
             "weighted by the survey's conditions" if survey is not None else "all injections pooled (not a survey)"
         )
-        right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=4, fontsize="small")
+        right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3, fontsize="small")
         for ax in (left, right):
             ax.set_xlabel(r"Einstein radius $\theta_E$ [arcsec]")
             ax.set_ylim(0, None)
@@ -226,6 +226,13 @@ def _bands(ax: Axes, frame: pl.DataFrame) -> None:
     }
     ax.fill_between(x, y["total_lo95"], y["total_hi95"], color="#2f6690", alpha=0.15, lw=0, label="95 %")
     ax.fill_between(x, y["total_lo68"], y["total_hi68"], color="#2f6690", alpha=0.35, lw=0, label="68 %")
+    if frame["full_lo68"].null_count() < frame.height:
+        for bound, style, label in (
+            ("lo68", "-", "with the error of the fitted priors"), ("hi68", "-", None), ("lo95", ":", None), ("hi95", ":", None)
+        ):  # fmt: skip
+            ax.plot(
+                x, frame[f"full_{bound}"].fill_null(np.nan).to_numpy(), color="#2f6690", lw=1, ls=style, label=label
+            )
     ax.plot(x, y["completeness"], color=_INK, marker="o", ms=3.5, lw=1.5, label="completeness")
     if "bound_lo" in frame.columns:
         share = float(frame["share_supported"].min() or 0.0)  # type: ignore[arg-type]

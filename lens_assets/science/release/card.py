@@ -10,6 +10,7 @@ import polars as pl
 from lens_assets.science.completeness.continuous import Fitted
 from lens_assets.science.completeness.model import Surface
 from lens_assets.science.completeness.sensitivity import Sensitivity
+from lens_assets.science.release.card_priors import prior_error
 
 LIMITS = (
     "It is not a survey precision: nothing here says what share of candidates are lenses.",
@@ -91,6 +92,7 @@ def model_card(
         "",
     ]
     out += _curve(surface, point.name, survey)
+    out += prior_error(surface, point.name)
     out += _anchors(anchors, point.name) + _sensitivity(band, point.name) + _models(models)
     falls = surface.violations.height
     out += [
@@ -100,6 +102,15 @@ def model_card(
         f"- `binomial_*`: {meta['intervals']['binomial']}, hosts taken as independent",
         f"- `host_*`: {meta['intervals']['host']}",
         f"- `total_*` (what the look-up gives): {point.total_name(meta['intervals']['host'])}",
+        *(
+            [
+                "- `prior_*`: completeness over the draws of the fit of the priors; `full_*`: `total_*` and that, in quadrature"
+            ]
+            if surface.prior
+            else [
+                "- `prior_*` and `full_*` are empty: these priors were not fitted to lenses, and what their error adds is not known"
+            ]
+        ),
         "",
         "## Checks",
         "",
@@ -225,18 +236,25 @@ def _models(models: Mapping[str, Fitted] | None) -> list[str]:
 def _curve(surface: Surface, point: str, survey: pl.DataFrame | None) -> list[str]:
     frame = surface.marginals.filter(pl.col("axis") == "theta_e") if survey is None else survey
     frame = frame.filter(pl.col("operating_point") == point).sort("i_axis")
+    fitted = surface.prior is not None
+    more = " with the fit's error, 68 % | 95 % |" if fitted else ""
     out = [
         f"At `{point}`, weighting: {frame['weighting'][0]}. The value is for the supported share of the weight alone.",
         "",
-        "| theta_E [arcsec] | completeness | 68 % | 95 % | injections | supported share |",
-        "|---|---|---|---|---|---|",
+        f"| theta_E [arcsec] | completeness | 68 % | 95 % |{more} injections | supported share |",
+        "|---|---|---|---|---|---|" + ("---|---|" if fitted else ""),
     ]
+
+    def span(r: Mapping[str, Any], kind: str, level: int) -> str:
+        lo, hi = r[f"{kind}_lo{level}"], r[f"{kind}_hi{level}"]
+        return "not known" if lo is None or hi is None else f"{lo:.3f} to {hi:.3f}"
+
     for r in frame.iter_rows(named=True):
+        kinds = ("total", "full") if fitted else ("total",)
         if r["completeness"] is None:
-            out.append(f"| {r['axis_centre']:g} | none | | | {r['n_injections']} | {r['share_supported'] or 0:.3f} |")
+            cells = ["none", *[""] * (2 * len(kinds))]
         else:
-            out.append(
-                f"| {r['axis_centre']:g} | {r['completeness']:.3f} | {r['total_lo68']:.3f} to {r['total_hi68']:.3f} | "
-                f"{r['total_lo95']:.3f} to {r['total_hi95']:.3f} | {r['n_injections']} | {r['share_supported']:.3f} |"
-            )
+            cells = [f"{r['completeness']:.3f}", *(span(r, kind, level) for kind in kinds for level in (68, 95))]
+        share = r["share_supported"] or 0
+        out.append(f"| {r['axis_centre']:g} | {' | '.join(cells)} | {r['n_injections']} | {share:.3f} |")
     return out

@@ -121,6 +121,11 @@ def write_release(
         ("injections", lambda s: s.members, columns.RELEASE_INJECTIONS),
     ):
         tables.parquet(united(pick, table), table, folder.path(f"{stem}{tag}.parquet"), about)
+    fits = {key: s.prior.table for key, s in surfaces.items() if s.prior is not None}
+    if fits:
+        drawn = pl.concat([t.with_columns(pl.lit(key).alias("surface")) for key, t in fits.items()])
+        table = columns.RELEASE_PRIOR_DRAWS
+        tables.parquet(table.conform(drawn), table, folder.path("prior_draws.parquet"), about)
     tables.parquet(occupancy(main, conditions), columns.OCCUPANCY, folder.path("occupancy.parquet"), about)
     if sky is not None:
         tables.parquet(columns.SKY.conform(sky), columns.SKY, folder.path("sky.parquet"), about)
@@ -235,6 +240,7 @@ def _about(surface: Surface) -> dict[str, Any]:
         "default_point": surface.meta["default_point"],
         "operating_points": [p.to_json() for p in surface.points],
         "min_per_cell": surface.settings.min_per_cell,
+        "prior": None if surface.prior is None else {"draws": surface.prior.n},
         "meta": {k: v for k, v in surface.meta.items() if k not in ("verdict", "default_point")},
     }
 
