@@ -17,7 +17,7 @@ import torch
 
 from lens_assets.bench.network import Trained, trained
 from lens_assets.bench.scoring import eager
-from lens_assets.bench.timing import interleaved, line
+from lens_assets.bench.timing import cpu_seconds_of, interleaved, line
 from lens_assets.science.hashing import generator
 from lens_assets.science.injections.batch import plan_batch
 from lens_assets.science.injections.hosts import choose_hosts
@@ -101,7 +101,8 @@ class _Theirs:
 def bench_injection(
     repeats: int = 5, *, n: int = 128, n_theirs: int = 16, size: int = 101, steps: int = 20, held_out: int = 192
 ) -> dict[str, Any]:
-    """Injections per second, render + noise + normalise + score."""
+    """Injections per second, render + noise + normalise + score; by the clock, and (``..._cpu``) per second of processor time,
+    which other users of the machine disturb less and threads do not shorten."""
     threads = torch.get_num_threads()
     settings = Settings(per_cell=n, psf_centres=(1.2,), depth_centres=(23.5,), threads=threads, chunk=64)
     variant, network = load_variants()[VARIANT], trained(size, steps, held_out)
@@ -124,7 +125,10 @@ def bench_injection(
     ours()
     theirs()
     seconds = interleaved(ours, theirs, repeats)
+    spent = np.array(interleaved(ours, theirs, repeats, cpu_seconds_of))
     return line(
         "injection", "lenstronomy default 4x, numpy noise, eager float32", seconds, (n, n_theirs), "injections/s",
         threads, precision=scorer.precision, **network.facts(), flux_error=flux_error, n=n, n_theirs=n_theirs,
+        ratio_cpu=float(np.median(spent[1] / spent[0])) * n / n_theirs, ours_cpu=n / float(np.median(spent[0])),
+        theirs_cpu=n_theirs / float(np.median(spent[1])),
     )  # fmt: skip

@@ -162,7 +162,8 @@ def test_injection(network):
     from lens_assets.bench.injection import bench_injection
 
     found = bench_injection(1, n=6, n_theirs=2, size=SIZE, steps=1, held_out=64)
-    assert_line(found, "injection", "drift", "precision", "flux_error")
+    assert_line(found, "injection", "drift", "precision", "flux_error", "ratio_cpu", "ours_cpu", "theirs_cpu")
+    assert found["ratio_cpu"] == pytest.approx(found["ours_cpu"] / found["theirs_cpu"], rel=1e-9)  # one round
 
 
 @pytest.mark.slow
