@@ -119,7 +119,7 @@ def injection_batch(
     identity = {
         "code": code_digest(*ENGINE, *GATE_CODE),
         "settings": settings.model_dump(exclude={"threads", "chunk"}),
-        "variant": variant,
+        "variant": [variant.name, variant.digest],
         "priors": priors.digest,
         **({"calibration": fitted.digest} if fitted else {}),
         **({"galaxies": galaxies.digest} if galaxies else {}),

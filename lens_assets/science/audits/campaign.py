@@ -6,13 +6,14 @@ Everything lies below one folder and is recognised when it is there, so a run th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from lens_assets.science.audits.experiment import experiment
 from lens_assets.science.audits.experiment_figure import closure_figure
-from lens_assets.science.audits.instrument import Instrument, placed
+from lens_assets.science.audits.instrument import Instrument, placed, psf_of_sky
 from lens_assets.science.audits.judge import Outcome, Scored
 from lens_assets.science.audits.sky import Sky, make_sky, practice_of, read_sky
 from lens_assets.science.audits.truth import score_lenses
@@ -49,6 +50,7 @@ def campaign(
     )  # fmt: skip
     selection = load_selection(profile.negatives.selection)
     sky = read_sky(folder, size, settings, profile.surveys, selection, profile.negatives)
+    instrument = replace(instrument, there=psf_of_sky(instrument.variant, size, sky.seed, folder / "psf"))
     galaxies, lenses = (placed(frame, instrument.surface) for frame in (sky.galaxies, sky.lenses))
     if not galaxies.height or not lenses.height:
         raise BadInput("the closure sky has no bricks under conditions that the surface supports: make it larger")

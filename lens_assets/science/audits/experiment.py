@@ -71,7 +71,7 @@ def experiment(
     twins = draw_twins(sky.size, cells, surface.grid, settings)
     alike, apart = alike_hosts(twins, galaxies, settings)
     rows = engine_plan(twins, alike, galaxies.select(*_HOST, "brickname"), "closure-alike", settings.seed)
-    variant = variant_of_arm("closure-alike", instrument.variant)
+    variant = variant_of_arm("closure-alike", instrument.elsewhere)
     arms[ALIKE] = _of_rows(score_engine(rows, stamps, instrument.scorer, instrument.injections, variant), point)
     progress("the sky's own arcs on the same hosts")
     side = int(stamps.images([rows["galaxy_id"][0]]).shape[-1])

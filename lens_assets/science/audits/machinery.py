@@ -106,7 +106,7 @@ def own_arcs(
         )
         seed = seed_of("closure arcs", settings.seed) >> 2
         rows = plan_batch(mine, instrument.variant, theta, settings, seed, instrument.priors)
-        parts.append(score_engine(rows, stamps, instrument.scorer, settings, instrument.variant))
+        parts.append(score_engine(rows, stamps, instrument.scorer, settings, instrument.elsewhere))
     return pl.concat(parts).select("galaxy_id", "theta_e", "psfsize_r", "depth_r", "score")
 
 
