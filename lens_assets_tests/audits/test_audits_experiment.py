@@ -8,7 +8,7 @@ import pytest
 
 from lens_assets.science.audits import steps
 from lens_assets.science.audits.closure import closure, expected_inside
-from lens_assets.science.audits.instrument import Instrument, psf_of_sky
+from lens_assets.science.audits.instrument import Instrument
 from lens_assets.science.audits.machinery import fresh_hosts, fresh_like_own
 from lens_assets.science.audits.settings import ClosureSettings
 from lens_assets.science.audits.sky import closure_size
@@ -17,17 +17,14 @@ from lens_assets.science.audits.twins import ExactArcs, Twins, alike_hosts, draw
 from lens_assets.science.completeness.grid import Grid
 from lens_assets.science.completeness.settings import Settings
 from lens_assets.science.injections.psf import PsfSpec
-from lens_assets.science.injections.psf_check import fwhm_of
-from lens_assets.science.injections.psf_images import images_of
 from lens_assets.science.injections.render import render
 from lens_assets.science.injections.settings import Settings as InjectionSettings
 from lens_assets.science.injections.variants import load_variants
-from lens_assets.science.mock.conditions import conditions
 from lens_assets.science.mock.deflectors import Deflector
 from lens_assets.science.mock.footprint import plan, tiles_of
 from lens_assets.science.mock.lensing import Lens
 from lens_assets.science.mock.settings import load_size
-from lens_assets.science.surveys.layout import BANDS, PIXEL_SCALE
+from lens_assets.science.surveys.layout import BANDS
 
 FEW = ClosureSettings(per_cell=40, tiles=2, bricks_per_tile=2)
 GRID = Grid.of(Settings())
@@ -290,20 +287,3 @@ def test_another_seed_of_the_sky_is_the_profile_with_nothing_else_changed(tmp_pa
     own = load_profile(_with_sky(demo, 72, tmp_path / "72"))
     assert own.closure.seed == 72
     assert own.model_copy(update={"closure": demo.closure}) == demo
-
-
-def test_arcs_on_the_closure_sky_have_the_psf_images_of_its_own_bricks(tmp_path):
-    size, variants = load_size("tiny"), load_variants()
-    assert psf_of_sky(variants["sersic-population"], size, 71, tmp_path) is variants["sersic-population"]
-    assert not list(tmp_path.iterdir())
-    there = psf_of_sky(variants["sersic-psf-images"], size, 71, tmp_path)
-    for made in plan(size, 71):
-        if made.missing is None:
-            c = conditions(size, made, 71)["r"]
-            spec = there.psf.at(f"10000-{made.cell.brickid}-1")
-            seen = fwhm_of(images_of(spec.file, spec.sha256)[1]) * PIXEL_SCALE
-            assert seen == pytest.approx(np.median(c.psfsize[c.psfsize > 0]), rel=0.06)
-    instrument = Instrument(None, None, variants["sersic-psf-images"], None, None, None, None, None, {})
-    assert instrument.elsewhere is instrument.variant
-    assert replace(instrument, there=there).elsewhere is there
-    assert there.digest != instrument.variant.digest
