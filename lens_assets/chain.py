@@ -218,7 +218,7 @@ def _explain(step: Step, key: str | None, result: dg.ExecuteInProcessResult) -> 
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error:
             error = event.step_failure_data.error
-            while error.cause is not None:
-                error = error.cause
+            while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+                error = error.cause  # to what the asset raised, not to what that was raised from
             lines.append(f"  {event.step_key}: {error.message.strip()}")
     return "\n".join(lines)
