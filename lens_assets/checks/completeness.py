@@ -1,4 +1,4 @@
-"""Completeness: physics that a surface must obey, and whether it closes on a sky whose truth is known."""
+"""Completeness: physics that a surface must obey, whether the error of its fit is known, and whether it closes on a known sky."""
 
 import polars as pl
 
@@ -20,6 +20,21 @@ def _physics(artefact: Artefact, workspace: Workspace) -> Outcome:
     return Outcome(problems[:20], {"steps": steps.height, "violations": wrong.height})
 
 
+def _fit_error(artefact: Artefact, workspace: Workspace) -> Outcome:
+    cells = artefact.read("cells").filter((pl.col("support") == "supported") & pl.col("prior_refused").is_not_null())
+    problems = []
+    for level in (68, 95):
+        lost = cells.filter(pl.col(f"full_lo{level}").is_null())
+        if lost.height > cells.height / 2:
+            refused = max(lost["prior_refused"].to_list())
+            problems.append(
+                f"{lost.height} of {cells.height} supported cells (at all thresholds) have no {level} % bound with the error of "
+                f"the fitted priors: up to {refused:.0%} of its draws leave too few effective injections. "
+                "More lenses to fit, or more injections a cell"
+            )
+    return Outcome(problems, {"cells": cells.height})
+
+
 def _closes(artefact: Artefact, workspace: Workspace) -> Outcome:
     facts = artefact.facts
     compared = {"compared": facts["compared"], "smallest_p_holm": facts.get("smallest_p_holm")}
@@ -33,6 +48,13 @@ physics = gate(
     "physics",
     "Completeness does not fall significantly with depth or arc brightness at fixed everything else.",
     _physics,
+    blocking=False,
+)
+fit_error = gate(
+    completeness_surface,
+    "fit_error_known",
+    "Where priors were fitted, most supported cells have an interval with the error of the fit.",
+    _fit_error,
     blocking=False,
 )
 closes = gate(

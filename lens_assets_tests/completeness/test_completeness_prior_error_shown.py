@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 
 from lens_assets import lookup
+from lens_assets.checks.completeness import _fit_error as fit_error_known
 from lens_assets.science.audits.closure import closure, summary
 from lens_assets.science.audits.judge import fit_error
 from lens_assets.science.audits.steps import STEPS
 from lens_assets.science.columns.audits import CLOSURE
 from lens_assets.science.completeness.density import latents_of, log_ratio
 from lens_assets.science.release.write import write_release
-from lens_assets.science.storage import Draft
+from lens_assets.science.storage import Draft, Store
 
 spec = importlib.util.spec_from_file_location("fitted_survey", Path(__file__).with_name("fitted.py"))
 survey = importlib.util.module_from_spec(spec)
@@ -139,7 +140,7 @@ def test_a_population_with_a_cell_whose_bound_is_not_known_has_no_error_rather_t
     f = lookup.load(tmp_path)
     assert np.isnan(f.expected_found(theta_e=1.5, psf=1.2, depth=23.5, priors=True).error)
     assert "not known" in f.describe(theta_e=1.5, psf=1.2, depth=23.5)
-    assert "not known | 0 of 8 |" in (tmp_path / "MODEL_CARD.md").read_text()
+    assert "| 0 of 8, 95 % | not known |" in (tmp_path / "MODEL_CARD.md").read_text()
 
 
 def test_a_release_holds_the_draws_and_what_each_injection_was_drawn_with_and_the_card_says_what_they_do(released):
@@ -158,3 +159,15 @@ def test_a_release_holds_the_draws_and_what_each_injection_was_drawn_with_and_th
     rows = pl.read_parquet(next(folder.glob("injections*.parquet"))).filter(pl.col("surface") == "a|fitted")
     log, _ = log_ratio(latents_of(rows), fitted(OTHER), fitted(FIT), mixture=True, colours="normal")
     assert np.isfinite(log).any()
+
+
+@pytest.mark.parametrize(("far", "words"), [(0, 0), (2, 1), (4, 2)])
+def test_the_check_says_where_most_cells_have_no_interval_with_the_error_of_the_fit(plain, tmp_path, far, words):
+    s = surface(plain, draws([FIT] * (20 - far) + [FIT | {"r_mean": 25.5, "r_sigma": 0.3}] * far))
+    store = Store(tmp_path)
+    with store.draft("completeness_surface", "all", made_from={}) as draft:
+        s.save(draft)
+    found = fit_error_known(store.get("completeness_surface", "all"), None)
+    assert len(found.problems) == words
+    assert all("supported cells" in p for p in found.problems)
+    assert found.figures["cells"] == 16  # two thresholds

@@ -94,7 +94,7 @@ WARNING = {
     "negative_sample": {"mixture_as_asked", "strata_filled", "like_its_parent"},
     "cutout_quality": {"lost_alike"},
     "prior_calibration": {"closer_to_unseen_lenses"},
-    "completeness_surface": {"physics"},
+    "completeness_surface": {"physics", "fit_error_known"},
     "closure": {"closes"},
     "detector_gates": {"no_red_gate"},
     "detector_comparison": {"there_is_a_champion"},

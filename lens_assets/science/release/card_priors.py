@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from lens_assets.science.completeness.model import Surface
@@ -16,9 +17,10 @@ def prior_error(surface: Surface, point: str) -> list[str]:
     whole = every.row(0, named=True)
 
     def half(kind: str, level: int) -> str:
-        width = (cells[f"{kind}_hi{level}"] - cells[f"{kind}_lo{level}"]).to_list()
-        known = pl.Series([w / 2 for w in width if w is not None], dtype=pl.Float64)
-        return f"{float(known.median()):.3f}" if len(known) else "not known"  # type: ignore[arg-type]
+        """Median over the cells that have such a bound, the same for all kinds."""
+        known = cells.filter(pl.col(f"full_lo{level}").is_not_null() & pl.col(f"prior_lo{level}").is_not_null())
+        widths = ((known[f"{kind}_hi{level}"] - known[f"{kind}_lo{level}"]) / 2).to_numpy()
+        return f"{np.median(widths):.3f}" if widths.size else "not known"
 
     out = [
         "",
@@ -30,13 +32,13 @@ def prior_error(surface: Surface, point: str) -> list[str]:
         "published interval with that error. Not in it: what the lenses leave to the base set, what is not fitted, and a family",
         "of priors that is wrong.",
         "",
-        "| supported cells | median half-width, published | error of the fit | together | cells with it |",
-        "|---|---|---|---|---|",
+        "| supported cells with it | median half-width, published | error of the fit | together |",
+        "|---|---|---|---|",
     ]
     for level in (68, 95):
         known = cells.height - cells[f"full_lo{level}"].null_count()
         widths = " | ".join(half(kind, level) for kind in ("total", "prior", "full"))
-        out.append(f"| {level} % | {widths} | {known} of {cells.height} |")
+        out.append(f"| {known} of {cells.height}, {level} % | {widths} |")
     if whole["prior_effective"] is not None:
         out += [
             "",
