@@ -36,7 +36,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 NOISE_KEY = ("galaxy_id", "theta_e", "psf_bin", "depth_bin", "index", "seed")
 """What the photon noise of an injection is keyed by."""
-BLOCK = 16
+BLOCK = 8
 """Rows that a thread takes at a time."""
 
 
@@ -190,7 +190,8 @@ def _inject_chunk(
         for i in rows:
             used = None if variant.noise == "none" else gain[i]
             host = where[i]
-            out[i], weight[i] = add_arc(images[host], invvar[host], arcs.images[i], used, noise_generator(*keys[i]))
+            place = (out[i], weight[i])
+            add_arc(images[host], invvar[host], arcs.images[i], used, noise_generator(*keys[i]), place)
 
     blocks = [range(k, min(k + BLOCK, part.height)) for k in range(0, part.height, BLOCK)]
     with ThreadPoolExecutor(threads) as pool:

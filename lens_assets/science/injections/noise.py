@@ -170,12 +170,9 @@ def _excesses(mean, deviates, out):  # type: ignore[no-untyped-def]
         out[i] = _excess(mean[i], deviates[i])
 
 
-def _ranks(mean: F64, u: F64) -> F64:
-    """``u`` with its entries of many counts turned into normal deviates of the same rank."""
-    many = np.flatnonzero(mean.ravel() >= MANY)
-    deviates = u.ravel().copy()
-    deviates[many] = ndtri(np.clip(deviates[many], 2.0**-54, 1.0 - 2.0**-53))
-    return deviates.reshape(u.shape)
+def _normal(u: F64) -> F64:
+    """Normal deviates of the same rank as uniform ones."""
+    return np.asarray(ndtri(np.clip(u, 2.0**-54, 1.0 - 2.0**-53)))
 
 
 def poisson_excess(mean: F64, u: F64) -> F64:
@@ -184,13 +181,31 @@ def poisson_excess(mean: F64, u: F64) -> F64:
     Inversion of the distribution function below ``MANY`` counts; above, its Cornish-Fisher expansion (Abramowitz &
     Stegun 26.2.49), whose mean is exact and whose variance is good to 0.2 %.
     """
-    out = np.empty(mean.size)
-    _excesses(mean.ravel(), _ranks(mean, u).ravel(), out)
+    out, deviates = np.empty(mean.size), u.ravel().copy()
+    many = np.flatnonzero(mean.ravel() >= MANY)
+    deviates[many] = _normal(deviates[many])
+    _excesses(mean.ravel(), deviates, out)
     return out.reshape(mean.shape)
 
 
 @compiled()
-def _add(arc, mean, gain, deviates, host, weight, image_out, weight_out):  # type: ignore[no-untyped-def]
+def _many(arc, gain):  # type: ignore[no-untyped-def]
+    """Flat indices of the pixels of ``MANY`` counts or more."""
+    n = 0
+    found = np.empty(arc.size, np.int64)
+    k = 0
+    for b in range(arc.shape[0]):
+        for j in range(arc.shape[1]):
+            for i in range(arc.shape[2]):
+                if np.float64(arc[b, j, i]) * gain[b] >= MANY:
+                    found[n] = k
+                    n += 1
+                k += 1
+    return found[:n]
+
+
+@compiled()
+def _add(arc, gain, deviates, host, weight, image_out, weight_out):  # type: ignore[no-untyped-def]
     for b in range(arc.shape[0]):
         per_count = 1.0 / gain[b]
         for j in range(arc.shape[1]):
@@ -200,24 +215,28 @@ def _add(arc, mean, gain, deviates, host, weight, image_out, weight_out):  # typ
                     image_out[b, j, i] = host[b, j, i]
                     weight_out[b, j, i] = weight[b, j, i]
                     continue
-                noise = _excess(mean[b, j, i], deviates[b, j, i]) * per_count
+                noise = _excess(light * gain[b], deviates[b, j, i]) * per_count
                 image_out[b, j, i] = np.float32(np.float64(host[b, j, i]) + light + noise)
                 w = np.float64(weight[b, j, i])
                 weight_out[b, j, i] = np.float32(w / (1.0 + w * light * per_count)) if w > 0.0 else weight[b, j, i]
 
 
-def add_arc(host: F32, invvar: F32, arc: F32, gain: F64 | None, rng: np.random.Generator) -> tuple[F32, F32]:
-    """Put one arc (3, s, s) on its host: image and inverse variance with the arc's photon noise.
+def add_arc(
+    host: F32, invvar: F32, arc: F32, gain: F64 | None, rng: np.random.Generator, out: tuple[F32, F32] | None = None
+) -> tuple[F32, F32]:
+    """Put one arc (3, s, s) on its host: image and inverse variance with the arc's photon noise, into ``out`` where it is given.
 
     ``gain`` (3,) electrons per nanomaggy, or ``None`` for no photon noise (the inverse variance then stays). The
     deviates come from ``rng``, one per pixel and band whatever the arc, so that variants sharing a key share them.
     Pixels without arc light keep the host's bytes.
     """
+    image, weight = out or (np.empty_like(host), np.empty_like(invvar))
     if gain is None:
-        return np.where(arc > 0, host + arc, host), invvar.copy()
+        image[:], weight[:] = np.where(arc > 0, host + arc, host), invvar
+        return image, weight
     gain = np.asarray(gain, dtype=np.float64)
-    mean = arc * gain[:, None, None]
-    deviates = _ranks(mean, rng.random(arc.shape))
-    image, weight = np.empty_like(host), np.empty_like(invvar)
-    _add(arc, mean, gain, deviates, host, invvar, image, weight)
+    deviates = rng.random(arc.shape)
+    flat, many = deviates.reshape(-1), _many(arc, gain)
+    flat[many] = _normal(flat[many])
+    _add(arc, gain, deviates, host, invvar, image, weight)
     return image, weight

@@ -206,5 +206,5 @@ def render(
         work(rows)
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, [rows[k : k + 16] for k in range(0, len(rows), 16)]))
+            list(pool.map(work, [rows[k : k + 8] for k in range(0, len(rows), 8)]))
     return Arcs(images, scene.flux, scene.flux * mu[:, None])
